@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+# sympool.  `make demo` and `make check` do everything, missing Debian packages included.
+#
+#   make [all]        library, tools, module           make check        the tests (CI)
+#   make demo         train a classifier on 2 ranks    make check-long   full counts and heavy packages
+#   make bench        measurements                     make check-asan | check-ubsan | check-tsan
+#   make install      PREFIX=/usr/local DESTDIR=       make deps | format | clean
+#
+# Variables: CC, CFLAGS (added last), B (build folder, default build), SAN=address|undefined|thread, V=1 shows the commands.
+
+CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
+AR      ?= ar
+SAN     ?=
+B       ?= build$(if $(SAN),/$(SAN))
+PREFIX  ?= /usr/local
+Q       := $(if $(V),,@)
+LIBDIR  ?= $(PREFIX)/lib
+VERSION := $(shell awk '/^\#define SYP_VERSION_(MAJOR|MINOR|PATCH)/ { v = v s $$3; s = "." } END { print v }' allocator/sympool.h)
+
+WARN     = -Wall -Wextra -Wshadow -Wconversion -Wundef $(if $(CI),-Werror)
+BASE     = -std=c11 -D_GNU_SOURCE -I. -O2 -g -fPIC -fvisibility=hidden -ffp-contract=off $(WARN) \
+           $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(filter undefined,$(SAN)),-fno-sanitize-recover=all))
+LIB_ONLY = -ftls-model=initial-exec -fno-plt
+LDBASE   = $(if $(SAN),-fsanitize=$(SAN))
+DEP      = -MMD -MP
+
+# The library: every .c of these folders, in the order of the layer law.
+LIB_SRC := $(wildcard pool/base/*.c) $(wildcard pool/*.c) pool/topo/topo.c $(wildcard bootstrap/*.c) \
+           $(wildcard collectives/*.c) $(wildcard allocator/*.c)
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o)
+# The same with test points compiled in, for the test programs.
+TST_OBJ := $(LIB_SRC:%.c=$(B)/tobj/%.o)
+
+SO       = $(B)/libsympool.so.0
+MODULE   = $(B)/modules/sympool-topo.so
+STAT_OBJ = $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/stat/*.c))
+RUN_OBJ  = $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/run/*.c))
+BENCH_OBJ= $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/bench/*.c))
+DEMO_OBJ = $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/demo/*.c))
+TOOLS    = $(B)/sympool $(B)/sympool-run $(B)/sympool-bench $(B)/sympool-demo
+
+SUPPORT_OBJ = $(patsubst %.c,$(B)/tobj/%.o,$(wildcard tests/support/*.c))
+UNIT     = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+RANKS    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/ranks/test_*.c))
+FAULT    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/test_*.c))
+
+.DEFAULT_GOAL := all
+.PHONY: all demo check check-long check-asan check-ubsan check-tsan check-static bench install deps format clean tests
+.SECONDARY:
+
+all: $(B)/.deps
+	@$(MAKE) --no-print-directory products
+
+products: $(SO) $(B)/libsympool.so $(B)/libsympool.a $(MODULE) $(TOOLS) $(B)/sympool.pc
+
+# ------------------------------------------------------------------------------------------------ packages
+# One list, in tools/deps.sh; the stamp makes it a no-op afterwards.
+deps: $(B)/.deps
+$(B)/.deps: tools/deps.sh
+	@mkdir -p $(B)
+	@sh tools/deps.sh
+	@touch $@
+
+# ------------------------------------------------------------------------------------------------- library
+$(B)/obj/pool/% $(B)/obj/bootstrap/% $(B)/obj/collectives/% $(B)/obj/allocator/%: BASE += $(LIB_ONLY)
+# The reduction loops are worth the vectoriser; the bits stay the same (elements are independent, -ffp-contract=off).
+%/collectives/reduce_scalar.o: BASE += -O3
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)echo "  CC  $<"
+	$(Q)$(CC) $(BASE) $(DEP) $(CFLAGS) -c $< -o $@
+$(B)/tobj/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)echo "  CC  $< (test)"
+	$(Q)$(CC) $(BASE) -DSYP_TEST_POINTS $(DEP) $(CFLAGS) -c $< -o $@
+
+$(SO): $(LIB_OBJ) allocator/sympool.map
+	$(Q)echo "  LD  $@"
+	$(Q)$(CC) -shared $(LDBASE) -Wl,-soname,libsympool.so.0 -Wl,--version-script=allocator/sympool.map \
+	  -Wl,-Bsymbolic-functions -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete $(if $(SAN),,-Wl,-z,defs) -Wl,-z,noexecstack -o $@ $(LIB_OBJ)
+$(B)/libsympool.so: $(SO)
+	$(Q)ln -sf libsympool.so.0 $@
+# One relocatable object with the internal names made local, so that a program's own names cannot clash.
+$(B)/libsympool.a: $(LIB_OBJ)
+	$(Q)echo "  AR  $@"
+	$(Q)$(LD) -r -o $(B)/sympool-all.o $(LIB_OBJ)
+	$(Q)objcopy --localize-hidden $(B)/sympool-all.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $(B)/sympool-all.o
+$(MODULE): pool/topo/topo_module.c pool/topo/topo.h
+	@mkdir -p $(@D)
+	$(Q)echo "  LD  $@"
+	$(Q)$(CC) $(BASE) -shared $(LDBASE) $(CFLAGS) $< -o $@ -lhwloc -lnuma
+$(B)/sympool.pc: tools/sympool.pc.in allocator/sympool.h Makefile
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+# --------------------------------------------------------------------------------------------------- tools
+LINK_SYMPOOL = -L$(B) -lsympool -Wl,-rpath,'$$ORIGIN'
+$(B)/sympool: $(STAT_OBJ)
+	$(Q)echo "  LD  $@"
+	$(Q)$(CC) $(LDBASE) -o $@ $(STAT_OBJ) -ljansson
+$(B)/sympool-run: $(RUN_OBJ)
+	$(Q)echo "  LD  $@"
+	$(Q)$(CC) $(LDBASE) -o $@ $(RUN_OBJ) -ldl
+$(B)/sympool-bench: $(BENCH_OBJ) $(B)/libsympool.so
+	$(Q)echo "  LD  $@"
+	$(Q)$(CC) $(LDBASE) -o $@ $(BENCH_OBJ) $(LINK_SYMPOOL) -lm
+$(B)/sympool-demo: $(DEMO_OBJ) $(B)/libsympool.so
+	$(Q)echo "  LD  $@"
+	$(Q)$(CC) $(LDBASE) -o $@ $(DEMO_OBJ) $(LINK_SYMPOOL) -lz -lm
+
+demo: all
+	@$(B)/sympool-run -n 2 --timeout 300 $(B)/sympool-demo
+
+bench: all
+	@$(B)/sympool-bench all
+
+# --------------------------------------------------------------------------------------------------- tests
+$(B)/libtest.a: $(TST_OBJ) $(SUPPORT_OBJ)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$(B)/tests/%: $(B)/tobj/tests/%.o $(B)/libtest.a
+	@mkdir -p $(@D)
+	$(Q)echo "  LD  $@"
+	$(Q)$(CC) $(LDBASE) -o $@ $< $(B)/libtest.a -lcunit -lpthread -lm
+tests: $(UNIT) $(RANKS) $(FAULT)
+
+check: $(B)/.deps
+	@CI=1 $(MAKE) --no-print-directory products tests
+	@B=$(B) sh tests/run.sh quick
+check-long: $(B)/.deps
+	@CI=1 $(MAKE) --no-print-directory products tests
+	@B=$(B) sh tests/run.sh long
+check-asan check-ubsan check-tsan: check-%: $(B)/.deps
+	@CI=1 $(MAKE) --no-print-directory SAN=$(SAN_$*) B=build/$(SAN_$*) tests build/$(SAN_$*)/modules/sympool-topo.so
+	@B=build/$(SAN_$*) sh tests/run.sh $*
+SAN_asan  = address
+SAN_ubsan = undefined
+SAN_tsan  = thread
+
+format:
+	clang-format-14 -i $$(git ls-files '*.c' '*.h')
+
+# ------------------------------------------------------------------------------------------------- install
+install: all
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/sympool $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin \
+	  $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man7
+	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/
+	ln -sf libsympool.so.0 $(DESTDIR)$(LIBDIR)/libsympool.so
+	install -m 644 $(B)/libsympool.a $(DESTDIR)$(LIBDIR)/
+	install -m 755 $(MODULE) $(DESTDIR)$(LIBDIR)/sympool/
+	install -m 644 $(B)/sympool.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
+	install -m 644 allocator/sympool.h $(DESTDIR)$(PREFIX)/include/
+	install -m 755 $(B)/sympool $(B)/sympool-run $(B)/sympool-bench $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 tools/stat/sympool.1 tools/run/sympool-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 allocator/sympool.7 $(DESTDIR)$(PREFIX)/share/man/man7/
+
+clean:
+	rm -rf build
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

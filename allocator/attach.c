@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attach and detach: one table, each step with its undo.  A failure at step n undoes n - 1 .. 0 and says what failed; the peers learn of it through the
+ * star as long as it is open.  Detach runs the table backwards.
+ */
+#include "allocator/attach.h"
+#include "pool/base/conf.h"
+#include "pool/base/log.h"
+#include "pool/base/point.h"
+#include "pool/base/status.h"
+#include "pool/base/text.h"
+#include "bootstrap/hostid.h"
+
+#include <string.h>
+
+#define SMALLEST_POOL (64ull << 10)
+#define LARGEST_POOL (1ull << 40)
+
+/* Digest of everything that two ranks must have compiled alike to read each other's segments. */
+static uint64_t layout_digest(void) {
+    const uint64_t parts[] = {sizeof(struct control_head), offsetof(struct control_head, life), offsetof(struct control_head, notice_epoch),
+                              sizeof(struct board), sizeof(struct comm_slot), sizeof(struct comm_post), sizeof(struct symm_call),
+                              offsetof(struct comm_post, payload), offsetof(struct comm_slot, post), COMM_SLOTS, SYMM_RING,
+                              POST_PAYLOAD, MAX_WORLD, __BYTE_ORDER__};
+    uint64_t h = 0xcbf29ce484222325ull;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        h = (h ^ parts[i]) * 0x100000001b3ull;
+    return h;
+}
+
+/* ------------------------------------------------------------------------------------------------ the steps */
+
+static int up_settings(struct world *w) {
+    const syp_config *a = &w->asked;
+    int rc = launch_detect(a->rank, a->n_ranks, a->addr, a->job, &w->who);
+    if (rc != SYP_OK) return rc;
+    if (a->listen_fd >= 0) w->who.listen_fd = a->listen_fd;
+    w->local_mem_size = a->local_mem_size ? a->local_mem_size : conf_size(CONF_LOCAL_MEM_SIZE);
+    w->meta_size = a->meta_size != SYP_META_DEFAULT ? a->meta_size : conf_size(CONF_META_SIZE);
+    /* a default symmetric region must not make a small pool illegal */
+    if (a->meta_size == SYP_META_DEFAULT && !conf_is_set(CONF_META_SIZE) && w->meta_size > w->local_mem_size / 2)
+        w->meta_size = w->local_mem_size / 2;
+    if (w->local_mem_size < SMALLEST_POOL || w->local_mem_size > LARGEST_POOL)
+        return err_set(SYP_EINVAL, "init: local_mem_size is %llu bytes, outside 64 KiB .. 1 TiB", (unsigned long long)w->local_mem_size);
+    if (w->meta_size > w->local_mem_size)
+        return err_set(SYP_EINVAL, "init: meta_size is %llu bytes, larger than local_mem_size %llu: the symmetric region lies inside the pool",
+                       (unsigned long long)w->meta_size, (unsigned long long)w->local_mem_size);
+    if (a->join_timeout_ns < 0 || a->timeout_ns < 0)
+        return err_set(SYP_EINVAL, "init: a negative timeout; 0 means the setting");
+    int64_t join = a->join_timeout_ns ? a->join_timeout_ns : conf_int(CONF_JOIN_TIMEOUT);
+    w->deadline = deadline_after(w->started, join);
+    w->coll_conf = (struct coll_conf){.timeout_ns = a->timeout_ns ? a->timeout_ns : conf_int(CONF_TIMEOUT),
+                                      .stall_ns = conf_int(CONF_STALL_WARNING),
+                                      .spin_ns = conf_int(CONF_SPIN),
+                                      .staging = round_up(conf_size(CONF_STAGING_SIZE), os_page_size())};
+    return SYP_OK;
+}
+
+static int up_log(struct world *w) {
+    if (!w->process) return SYP_OK;
+    err_set_rank(w->who.rank);
+    log_start();
+    log_info("rank %d of %d (from %s), job \"%s\"", w->who.rank, w->who.n_ranks, w->who.source, w->who.job);
+    return SYP_OK;
+}
+
+static void down_log(struct world *w) {
+    if (w->process) err_set_rank(-1);
+}
+
+static int up_stats(struct world *w) {
+    if (!w->process) return SYP_OK;
+    struct stats_identity who = {.rank = w->who.rank, .world = w->who.n_ranks, .local_rank = w->who.local_rank, .job = w->who.job,
+                                 .host = NULL, .backend = backend_host.name};
+    return stats_open((int)conf_int(CONF_STATS), &who);
+}
+
+static void down_stats(struct world *w) {
+    if (!w->process) return;
+    stats_set_state(STATS_DETACHED);
+    stats_close();
+}
+
+/* One NUMA node: nothing to place, and loading the topology would cost more than the rest of the attach. */
+static int several_nodes(void) {
+    char online[64];
+    int64_t n = os_read_file("/sys/devices/system/node/online", online, sizeof online);
+    return n > 0 && !(online[0] == '0' && (online[1] == '\n' || online[1] == 0));
+}
+
+static void place_pool(struct world *w) {
+    const char *why = NULL;
+    if (!w->process || conf_int(CONF_NUMA) != 0 || !several_nodes()) return;
+    const struct topo_ops *topo = topo_open(conf_str(CONF_MODULE_DIR), &why);
+    if (topo && topo->place(NULL, w->who.local_rank, w->who.local_size, &w->place, &why) == 0 && w->place.n_nodes > 1) {
+        w->placed = 1;
+        log_info("pool placed on %s", w->place.text);
+    } else if (why) {
+        log_info("pool not placed on a NUMA node: %s", why);
+    }
+}
+
+static int up_backend(struct world *w) {
+    place_pool(w);
+    w->region_conf = (struct region_conf){.backend = &backend_host,
+                                          .len = w->local_mem_size,
+                                          .meta = w->meta_size,
+                                          .shared = 1,
+                                          .huge = (int)conf_int(CONF_HUGE),
+                                          .commit_full = conf_int(CONF_COMMIT) == 1,
+                                          .chunk = conf_size(CONF_COMMIT_CHUNK),
+                                          .nodes = w->placed ? w->place.nodes : NULL,
+                                          .max_node = w->place.max_node,
+                                          .name = "sympool pool"};
+    return SYP_OK;
+}
+
+static int up_join(struct world *w) {
+    struct hello h = {.library = SYP_VERSION,
+                      .layout = layout_digest(),
+                      .rank = w->who.rank,
+                      .n_ranks = w->who.n_ranks,
+                      .page_size = (uint32_t)os_page_size(),
+                      .staging_size = w->coll_conf.staging};
+    text_copy(h.job, sizeof h.job, w->who.job);
+    struct roster_entry *self = &h.self;
+    region_round(&w->region_conf, &self->data_len, &self->meta_size);
+    self->local_mem_size = self->data_len;
+    self->rank = w->who.rank;
+    self->pid = os->pid();
+    self->uid = (uint32_t)os->uid();
+    self->generation = 1;
+    self->processors = (uint32_t)os->processors();
+    self->control_len = sizeof(struct control_head) + coll_board_size();
+    self->exchange_len = coll_exchange_size(w->coll_conf.staging);
+    os->start_time(self->pid, &self->start_ticks);
+    host_identity(self->host_id);
+    int rc = rendezvous_join(&w->who, &h, w->deadline, &w->roster, &w->star);
+    if (rc == SYP_OK && w->process) stats_set_job(w->roster.nonce);
+    return rc;
+}
+
+static void down_join(struct world *w) {
+    star_close(w->star);
+    w->star = NULL;
+    roster_free(&w->roster);
+}
+
+static int up_windows(struct world *w) {
+    struct peers_layout layout = {.control_body = coll_board_size(), .exchange_len = coll_exchange_size(w->coll_conf.staging)};
+    return peers_reserve(&w->peers, &w->roster, w->who.rank, &layout);
+}
+
+static void down_windows(struct world *w) {
+    peers_release(&w->peers);
+}
+
+static int up_pool(struct world *w) {
+    w->pool = pool_new();
+    if (!w->pool) return SYP_ENOMEM;
+    w->pool->shared = 1;
+    w->pool->rank = w->who.rank;
+    w->region_conf.at = peers_pool_place(&w->peers);
+    int rc = pool_open(w->pool, &w->region_conf, (int)conf_int(CONF_CACHE));
+    if (rc != SYP_OK) {
+        store_release(&w->pool->state, POOL_FREE); /* nothing was opened; pairs with pool_new */
+        w->pool = NULL;
+    }
+    return rc;
+}
+
+/* Live blocks keep their memory: then the pool takes the address window with it. */
+static void down_pool(struct world *w) {
+    w->pool->window = w->peers.data_window;
+    w->pool->window_len = w->peers.data_stride * (uint64_t)w->peers.n;
+    w->peers.data_window = NULL;
+    pool_retire(w->pool);
+    w->pool = NULL;
+}
+
+static int up_segments(struct world *w) {
+    int rc = peers_open_segments(&w->peers, &w->pool->region);
+    if (rc != SYP_OK) return rc;
+    struct board *board = peers_own_body(&w->peers);
+    rc = symm_init(&w->pool->symm, &w->pool->region, board->ring);
+    if (rc != SYP_OK) peers_close_segments(&w->peers);
+    return rc;
+}
+
+static void down_segments(struct world *w) {
+    symm_fini(&w->pool->symm);
+    peers_close_segments(&w->peers);
+}
+
+static int up_life(struct world *w) {
+    return keeper_start(&w->keeper, w->peers.self);
+}
+
+static void down_life(struct world *w) {
+    keeper_stop(&w->keeper);
+}
+
+static int up_peers(struct world *w) {
+    TEST_POINT("attach.map");
+    int rc = peers_map(&w->peers, w->deadline);
+    if (rc != SYP_OK) return rc;
+    uint64_t mine = peers_window_digest(&w->peers), all[MAX_WORLD];
+    /* also the barrier after which everybody has everybody's segments */
+    rc = star_allgather(w->star, &mine, sizeof mine, all, w->deadline);
+    if (rc != SYP_OK) {
+        peers_unmap(&w->peers);
+        return rc;
+    }
+    w->same_va = 1;
+    for (int r = 0; r < w->peers.n; r++)
+        if (all[r] != mine) w->same_va = 0;
+    return SYP_OK;
+}
+
+static void down_peers(struct world *w) {
+    peers_unmap(&w->peers);
+}
+
+static int up_groups(struct world *w) {
+    return coll_open(&w->coll, &w->peers, &w->pool->symm, &w->coll_conf);
+}
+
+static void down_groups(struct world *w) {
+    coll_close(&w->coll);
+}
+
+static int map_peer_addresses(struct world *w) {
+    for (int r = 0; r < w->peers.n; r++) {
+        const struct peer *p = &w->peers.peer[r];
+        if (r == w->peers.me || !p->data) continue;
+        struct addr_range range = {(uintptr_t)p->data, p->data_len, RANGE_PEER, r, w};
+        int rc = addrmap_add(&range);
+        if (rc != SYP_OK) return rc;
+    }
+    return SYP_OK;
+}
+
+static void down_addresses(struct world *w) {
+    if (!w->process) return;
+    for (int r = 0; r < w->peers.n; r++)
+        if (r != w->peers.me && w->peers.peer[r].data) addrmap_remove((uintptr_t)w->peers.peer[r].data);
+}
+
+static int up_addresses(struct world *w) {
+    if (!w->process) return SYP_OK;
+    int rc = pool_map(w->pool);
+    if (rc == SYP_OK) rc = map_peer_addresses(w);
+    if (rc != SYP_OK) down_addresses(w);
+    return rc;
+}
+
+static void publish_figures(struct world *w) {
+    if (!w->process) return;
+    stats_set(STAT_POOL_SIZE, w->pool->region.len);
+    stats_set(STAT_META_SIZE, w->pool->region.meta);
+    stats_set(STAT_OVERHEAD, w->peers.control.len + w->peers.exchange.len + stats_overhead());
+    stats_set(STAT_JOIN_NS, os->now() - w->started);
+    stats_set_state(STATS_ATTACHED);
+}
+
+static const struct step {
+    const char *name; /* "what failed" in messages */
+    int (*up)(struct world *w);
+    void (*down)(struct world *w);
+} steps[] = {
+    {"reading the settings", up_settings, NULL},
+    {"starting the log", up_log, down_log},
+    {"publishing statistics", up_stats, down_stats},
+    {"opening the memory backend", up_backend, NULL},
+    {"joining the ranks", up_join, down_join},
+    {"reserving address space", up_windows, down_windows},
+    {"reserving the pool", up_pool, down_pool},
+    {"making the control segments", up_segments, down_segments},
+    {"starting the keeper thread", up_life, down_life},
+    {"mapping the peers", up_peers, down_peers},
+    {"opening the world group", up_groups, down_groups},
+    {"entering the address map", up_addresses, down_addresses},
+};
+#define N_STEPS ((int)(sizeof steps / sizeof steps[0]))
+
+int world_step_count(void) {
+    return N_STEPS;
+}
+
+const char *world_step_name(int step) {
+    return step >= 0 && step < N_STEPS ? steps[step].name : NULL;
+}
+
+static void undo(struct world *w) {
+    while (w->steps > 0) {
+        const struct step *s = &steps[--w->steps];
+        if (s->down) s->down(w);
+    }
+}
+
+int world_attach(struct world *w, const syp_config *asked) {
+    int process = w->process;
+    memset(w, 0, sizeof *w);
+    w->process = process;
+    w->asked = *asked;
+    w->started = os->now();
+    for (; w->steps < N_STEPS; w->steps++) {
+        const struct step *s = &steps[w->steps];
+        int rc = s->up(w);
+        if (rc == SYP_OK) continue;
+        err_prefix("init: %s", s->name);
+        err_operation("init");
+        syp_error why = *err_record(); /* the undo may fail at something, too */
+        if (w->star) star_abort(w->star);
+        undo(w);
+        *err_record() = why;
+        return rc;
+    }
+    star_close(w->star);
+    w->star = NULL;
+    w->asked.addr = w->asked.job = NULL;
+    publish_figures(w);
+    return SYP_OK;
+}
+
+int world_detach(struct world *w) {
+    if (coll_busy(&w->coll)) {
+        err_set(SYP_EBUSY, "finalize: a thread of this rank is inside a collective; let it return first");
+        return err_operation("finalize");
+    }
+    if (w->process) stats_set_state(STATS_FINALIZING);
+    int rc = coll_finalize(&w->coll.comm[0], conf_int(CONF_FINALIZE_TIMEOUT));
+    syp_error why = *err_record();
+    TEST_POINT("finalize.met");
+    undo(w);
+    if (rc != SYP_OK) *err_record() = why;
+    return rc;
+}
+
+void world_vanish(struct world *w) {
+    keeper_vanish(&w->keeper);
+    undo(w);
+}
+
+int world_same(const struct world *w, const syp_config *asked) {
+    char list[400] = "";
+    struct text t = TEXT_INIT(list);
+    if (asked->rank >= 0 && asked->rank != w->who.rank) text_addf(&t, " rank %d, not %d;", w->who.rank, asked->rank);
+    if (asked->n_ranks >= 0 && asked->n_ranks != w->who.n_ranks)
+        text_addf(&t, " %d ranks, not %d;", w->who.n_ranks, asked->n_ranks);
+    if (asked->local_mem_size && asked->local_mem_size != w->local_mem_size)
+        text_addf(&t, " local_mem_size %llu, not %llu;", (unsigned long long)w->local_mem_size, (unsigned long long)asked->local_mem_size);
+    if (asked->meta_size != SYP_META_DEFAULT && asked->meta_size != w->meta_size)
+        text_addf(&t, " meta_size %llu, not %llu;", (unsigned long long)w->meta_size, (unsigned long long)asked->meta_size);
+    struct url u;
+    if (asked->addr && url_parse(asked->addr, &u) == SYP_OK && w->who.has_addr &&
+        (strcmp(u.host, w->who.addr.host) != 0 || (u.port && u.port != w->who.addr.port)))
+        text_addf(&t, " address %s:%d, not %s;", w->who.addr.host, (int)w->who.addr.port, asked->addr);
+    if (asked->job && strcmp(asked->job, w->who.job) != 0) text_addf(&t, " job \"%s\", not \"%s\";", w->who.job, asked->job);
+    if (!list[0]) return SYP_OK;
+    return err_set(SYP_ESTATE, "init: already attached with%s call syp_finalize first", list);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fork.  Handlers are registered once, when the library is loaded: the forking thread takes every lock of the allocator, so that the child finds
+ * consistent records, and the child starts afresh.  A raw clone runs no handler: it is noticed by a page that the kernel wipes in every child.
+ */
+#include "allocator/process.h"
+#include "pool/base/log.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+/* One byte, 1 in the process that wrote it, 0 in a child.  NULL = not needed yet, or refused by the kernel (before 4.14). */
+static _Atomic(volatile char *) guard;
+
+void fork_guard(void) {
+    volatile char *page = load_acquire(&guard);
+    if (!page) {
+        void *p;
+        if (os->map(NULL, os_page_size(), PROT_READ | PROT_WRITE, -1, 0, &p) < 0) return;
+        if (os->advise(p, os_page_size(), MADV_WIPEONFORK) < 0) {
+            os->unmap(p, os_page_size());
+            return;
+        }
+        page = p;
+        volatile char *expected = NULL;
+        *page = 1;
+        if (!cas_acq_rel(&guard, &expected, page)) os->unmap(p, os_page_size());
+        return;
+    }
+    *page = 1;
+}
+
+int fork_noticed(void) {
+    volatile char *page = load_acquire(&guard);
+    return page && *page == 0;
+}
+
+static int in_use(const struct pool *p) {
+    uint32_t s = load_acquire((atom32 *)&p->state);
+    return (s == POOL_ACTIVE || s == POOL_RETIRED) && p->heap.region;
+}
+
+static void for_all_locks(void (*f)(struct lock *)) {
+    for (int i = 0; i < POOLS_MAX; i++)
+        if (in_use(&pools[i]) && pools[i].symm.region) f(&pools[i].symm.lock);
+    for (int i = 0; i < POOLS_MAX; i++)
+        if (in_use(&pools[i])) f(&pools[i].heap.lock);
+    for (int i = 0; i < POOLS_MAX; i++)
+        if (in_use(&pools[i])) f(&pools[i].region.lock);
+}
+
+static void prepare(void) {
+    for_all_locks(lock_take);
+}
+
+static void parent(void) {
+    for_all_locks(lock_drop);
+}
+
+static void child(void) {
+    process_after_fork(1);
+}
+
+__attribute__((constructor)) static void register_handlers(void) {
+    pthread_atfork(prepare, parent, child);
+}

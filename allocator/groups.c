@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The C face of groups and collectives: handles and options are checked here, everything else below. */
+#include "allocator/process.h"
+#include "allocator/sympool.h"
+#include "pool/base/status.h"
+
+/* syp_comm * -> group.  Handles are entries of the world's group table, so a stale or foreign one is recognised without being read. */
+static int find_group(const char *call, const syp_comm *handle, struct comm **out) {
+    struct world *w;
+    int rc = process_need(call, &w);
+    if (rc != SYP_OK) return rc;
+    uintptr_t at = (uintptr_t)handle - (uintptr_t)w->coll.comm;
+    if (handle == SYP_COMM_WORLD) {
+        *out = &w->coll.comm[0];
+        return SYP_OK;
+    }
+    if (at >= COMM_SLOTS * sizeof(struct comm) || at % sizeof(struct comm) || !w->coll.comm[at / sizeof(struct comm)].in_use) {
+        err_set(SYP_ESTATE, "%s: %p is not a group of this attach (destroyed, or from before a finalize)", call, (const void *)handle);
+        return err_operation(call);
+    }
+    *out = &w->coll.comm[at / sizeof(struct comm)];
+    return SYP_OK;
+}
+
+static int find_call(const char *call, const syp_comm *handle, const syp_call *options, struct comm **out, int64_t *timeout_ns) {
+    int rc = find_group(call, handle, out);
+    *timeout_ns = 0;
+    if (rc != SYP_OK || !options) return rc;
+    if (options->size < sizeof *options || options->timeout_ns < 0) {
+        err_set(SYP_EINVAL, "%s: call->size is %zu (expected %zu), call->timeout_ns %lld (0 = default)", call, options->size,
+                sizeof *options, (long long)options->timeout_ns);
+        return err_operation(call);
+    }
+    *timeout_ns = options->timeout_ns;
+    return SYP_OK;
+}
+
+int syp_comm_create(syp_comm *parent, const int *ranks, int n, syp_comm **out) {
+    struct comm *p, *made = NULL;
+    int rc = find_group("comm_create", parent, &p);
+    if (rc != SYP_OK) return rc;
+    if (!out) {
+        err_set(SYP_EINVAL, "comm_create: out is NULL");
+        return err_operation("comm_create");
+    }
+    rc = comm_create(p, ranks, n, &made);
+    *out = (syp_comm *)made;
+    if (rc != SYP_OK) err_operation("comm_create");
+    return rc;
+}
+
+int syp_comm_destroy(syp_comm *comm) {
+    struct comm *c = NULL;
+    int rc = find_group("comm_destroy", comm, &c);
+    if (rc != SYP_OK) return rc;
+    rc = c->slot == 0 ? err_set(SYP_EINVAL, "comm_destroy: the world group ends with syp_finalize") : comm_destroy(c);
+    if (rc != SYP_OK) err_operation("comm_destroy");
+    return rc;
+}
+
+int syp_comm_rank(const syp_comm *comm) {
+    struct comm *c = NULL;
+    int rc = find_group("comm_rank", comm, &c);
+    return rc == SYP_OK ? c->me : rc;
+}
+
+int syp_comm_size(const syp_comm *comm) {
+    struct comm *c = NULL;
+    int rc = find_group("comm_size", comm, &c);
+    return rc == SYP_OK ? c->n : rc;
+}
+
+int syp_barrier(syp_comm *comm, const syp_call *call) {
+    struct comm *c = NULL;
+    int64_t timeout;
+    int rc = find_call("barrier", comm, call, &c, &timeout);
+    return rc == SYP_OK ? coll_barrier(c, timeout) : rc;
+}
+
+int syp_broadcast(void *buf, size_t len, int root, syp_comm *comm, const syp_call *call) {
+    struct comm *c = NULL;
+    int64_t timeout;
+    int rc = find_call("broadcast", comm, call, &c, &timeout);
+    return rc == SYP_OK ? coll_broadcast(c, buf, len, root, timeout) : rc;
+}
+
+int syp_allreduce(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, syp_comm *comm, const syp_call *call) {
+    struct comm *c = NULL;
+    int64_t timeout;
+    int rc = find_call("allreduce", comm, call, &c, &timeout);
+    return rc == SYP_OK ? coll_allreduce(c, send, recv, count, (int)dtype, (int)op, timeout) : rc;
+}

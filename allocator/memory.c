@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The C face of memory: syp_malloc and its family, look-ups, walker and checker. */
+#include "allocator/memory.h"
+#include "allocator/sympool.h"
+#include "pool/base/log.h"
+#include "pool/base/status.h"
+#include "pool/scope.h"
+#include "pool/stats.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define LARGEST_ALIGN (1ull << 30)
+
+static atom64 bad_frees; /* since load; relaxed, a figure */
+
+/* ----------------------------------------------------------------------------------------- allocate and free */
+
+void *memory_alloc(size_t len, size_t align, uint64_t stream) {
+    const struct world *w = process_world();
+    const struct scope *s = w ? scope_current() : NULL;
+    if (s && s->kind == SYP_SCOPE_SYMMETRIC) {
+        if (w->pool->region.meta) return symm_alloc(&w->pool->symm, len, align, s->index);
+        err_set(SYP_EUNSUPPORTED, "allocation in a symmetric scope: meta_size is 0; raise SYMPOOL_META_SIZE");
+        return NULL;
+    }
+    struct pool *p = w ? w->pool : pool_private();
+    if (!p) return NULL;
+    struct heap_want want = {.len = len, .align = align, .stream = stream, .scope = s ? s->index : 0};
+    return heap_alloc(&p->heap, &want);
+}
+
+static int refuse_free(void) {
+    static struct log_limit limit = LOG_LIMIT(20);
+    add_relaxed(&bad_frees, 1);
+    log_warn_limited(&limit, "%s; ignored", err_record()->text);
+    return SYP_EFOREIGN;
+}
+
+int memory_free(void *p) {
+    int forked = process_forked(); /* first: it may change what the pools are */
+    struct pool *pool = pool_find(p);
+    int rc;
+    if (!pool) {
+        stats_add(STAT_BAD_FREES, 1);
+        err_set(SYP_EFOREIGN, "free: %p is not in any pool of this process", p);
+        return refuse_free();
+    }
+    if (pool->inherited || (forked && pool->shared)) return SYP_OK; /* the parent's block */
+    if (load_acquire(&pool->state) == POOL_ACTIVE && region_offset(&pool->region, p) < pool->region.meta)
+        rc = symm_free(&pool->symm, p);
+    else
+        rc = heap_free(&pool->heap, p);
+    if (rc != SYP_OK) return refuse_free();
+    if (pool->shared) pool_settle(pool);
+    return SYP_OK;
+}
+
+static void *fail(const char *call) {
+    err_operation(call);
+    return NULL;
+}
+
+/* Arguments of an allocation call: 1 = in range. */
+static int legal(size_t len, size_t align) {
+    if (len > PTRDIFF_MAX)
+        err_set(SYP_EINVAL, "allocation of %zu bytes: above PTRDIFF_MAX", len);
+    else if (!is_pow2(align) || align > LARGEST_ALIGN)
+        err_set(SYP_EINVAL, "allocation aligned to %zu: alignments are powers of two up to 1 GiB", align);
+    else
+        return 1;
+    return 0;
+}
+
+void *syp_malloc(size_t len) {
+    void *p = legal(len, 1) ? memory_alloc(len ? len : 1, SPACE_GRAIN, 0) : NULL;
+    return p ? p : fail("malloc");
+}
+
+void *syp_aligned_alloc(size_t align, size_t len) {
+    if (!legal(len, align)) return fail("aligned_alloc");
+    void *p = memory_alloc(len ? len : 1, align > SPACE_GRAIN ? align : SPACE_GRAIN, 0);
+    return p ? p : fail("aligned_alloc");
+}
+
+void *syp_calloc(size_t n, size_t len) {
+    size_t bytes;
+    if (__builtin_mul_overflow(n, len, &bytes)) {
+        err_set(SYP_EINVAL, "calloc of %zu x %zu bytes: the product overflows", n, len);
+        return fail("calloc");
+    }
+    void *p = legal(bytes, 1) ? memory_alloc(bytes ? bytes : 1, SPACE_GRAIN, 0) : NULL;
+    return p ? memset(p, 0, bytes) : fail("calloc");
+}
+
+void syp_free(void *p) {
+    int saved = errno;
+    if (p && memory_free(p) != SYP_OK) err_operation("free");
+    errno = saved;
+}
+
+/* ------------------------------------------------------------------------------------------------- resize */
+
+static size_t usable(struct pool *pool, const void *p) {
+    if (load_acquire(&pool->state) == POOL_ACTIVE && region_offset(&pool->region, p) < pool->region.meta)
+        return symm_usable(&pool->symm, p);
+    return heap_usable(&pool->heap, p);
+}
+
+void *syp_realloc(void *p, size_t len) {
+    if (!p) return syp_malloc(len);
+    if (len == 0) {
+        syp_free(p);
+        return NULL;
+    }
+    if (!legal(len, 1)) return fail("realloc");
+    int forked = process_forked();
+    struct pool *pool = pool_find(p);
+    size_t old = pool ? usable(pool, p) : 0;
+    if (old == 0) {
+        err_set(SYP_EFOREIGN, "realloc: %p is not the start of a live block", p);
+        return fail("realloc");
+    }
+    if (region_offset(&pool->region, p) < pool->region.meta) {
+        err_set(SYP_EUNSUPPORTED, "realloc: %p is a symmetric block; allocate a new one on every rank and copy", p);
+        return fail("realloc");
+    }
+    int ours = !pool->inherited && !(forked && pool->shared);
+    if (ours && heap_resize(&pool->heap, p, len) == 1) return p;
+    void *q = memory_alloc(len, SPACE_GRAIN, 0);
+    if (!q) return fail("realloc");
+    memcpy(q, p, old < len ? old : len);
+    memory_free(p);
+    return q;
+}
+
+/* ----------------------------------------------------------------------------------------------- questions */
+
+size_t syp_usable_size(const void *p) {
+    struct pool *pool = p ? pool_find(p) : NULL;
+    size_t n = pool ? usable(pool, p) : 0;
+    if (n == 0) {
+        err_set(SYP_EFOREIGN, "usable_size: %p is not the start of a live block", p);
+        err_operation("usable_size");
+    }
+    return n;
+}
+
+int syp_owner(const void *p, syp_location *out) {
+    int rc = process_usable("owner");
+    if (rc != SYP_OK) return rc;
+    if (!out || out->size < sizeof *out) {
+        err_set(SYP_EINVAL, "owner: out is NULL or out->size is below %zu", sizeof *out);
+        return err_operation("owner");
+    }
+    const struct addr_range *range = addrmap_find(p);
+    if (!range) {
+        err_set(SYP_EFOREIGN, "owner: %p is not in any pool this process knows", p);
+        return err_operation("owner");
+    }
+    syp_location at = {.size = sizeof at, .rank = range->rank, .offset = (uint64_t)((uintptr_t)p - range->base)};
+    struct pool *pool = range->kind == RANGE_POOL ? range->owner : NULL;
+    uint64_t meta = pool ? pool->region.meta : ((struct world *)range->owner)->pool->region.meta;
+    at.where = pool && !pool->shared ? SYP_WHERE_PRIVATE : at.offset < meta ? SYP_WHERE_SYMMETRIC : SYP_WHERE_HEAP;
+    uint64_t len = 0;
+    if (pool && at.where == SYP_WHERE_SYMMETRIC)
+        symm_find(&pool->symm, p, &at.block, &len);
+    else if (pool)
+        heap_find(&pool->heap, p, &at.block, &len);
+    at.len = len;
+    *out = at;
+    return SYP_OK;
+}
+
+void *syp_peer_ptr(const void *p, int rank) {
+    struct world *w;
+    if (process_need("peer_ptr", &w) != SYP_OK) return NULL;
+    const struct region *own = &w->pool->region;
+    if (rank < 0 || rank >= w->peers.n)
+        err_set(SYP_EINVAL, "peer_ptr: rank %d is outside 0 .. %d", rank, w->peers.n - 1);
+    else if (!region_contains(own, p))
+        err_set(SYP_EFOREIGN, "peer_ptr: %p is not in this rank's pool", p);
+    else if (w->peers.peer[rank].reach != REACH_LOADSTORE)
+        err_set(SYP_EUNSUPPORTED, "peer_ptr: rank %d is not reachable by load and store (it runs on another host)", rank);
+    else if (region_offset(own, p) >= w->peers.peer[rank].data_len)
+        err_set(SYP_EFOREIGN, "peer_ptr: offset %llu lies beyond the pool of rank %d, which has %llu bytes",
+                (unsigned long long)region_offset(own, p), rank, (unsigned long long)w->peers.peer[rank].data_len);
+    else
+        return w->peers.peer[rank].data + region_offset(own, p);
+    return fail("peer_ptr");
+}
+
+void *syp_pool_base(int rank) {
+    struct world *w;
+    return process_need("pool_base", &w) == SYP_OK ? syp_peer_ptr(w->pool->region.mem.base, rank) : NULL;
+}
+
+static int in_use(struct pool *p) {
+    uint32_t s = load_acquire(&p->state); /* pairs with pool_new and pool_retire */
+    return s == POOL_ACTIVE || s == POOL_RETIRED;
+}
+
+int syp_walk(int (*fn)(void *arg, const syp_block *block), void *arg) {
+    int rc = process_usable("walk");
+    if (rc == SYP_OK && !fn) {
+        err_set(SYP_EINVAL, "walk: fn is NULL");
+        rc = err_operation("walk");
+    }
+    for (int i = 0; rc == SYP_OK && i < POOLS_MAX; i++) {
+        struct pool *p = &pools[i];
+        if (!in_use(p)) continue;
+        if (p->shared && p->region.meta) rc = symm_walk(&p->symm, fn, arg);
+        if (rc == SYP_OK) rc = heap_walk(&p->heap, fn, arg);
+    }
+    return rc;
+}
+
+int syp_check(void) {
+    int rc = process_usable("check");
+    for (int i = 0; rc == SYP_OK && i < POOLS_MAX; i++) {
+        struct pool *p = &pools[i];
+        if (!in_use(p)) continue;
+        if (p->shared && p->region.meta) rc = symm_check(&p->symm);
+        if (rc == SYP_OK) rc = heap_check(&p->heap);
+        if (rc != SYP_OK) err_operation("check");
+    }
+    return rc;
+}
+
+int syp_pool_query(syp_pool_info *out) {
+    struct world *w;
+    int rc = process_need("pool_query", &w);
+    if (rc != SYP_OK) return rc;
+    if (!out || out->size < sizeof *out) {
+        err_set(SYP_EINVAL, "pool_query: out is NULL or out->size is below %zu", sizeof *out);
+        return err_operation("pool_query");
+    }
+    struct pool *p = w->pool;
+    syp_pool_info i = {.size = sizeof i, .local_mem_size = p->region.len, .meta_size = p->region.meta};
+    lock_take(&p->symm.lock);
+    i.symm_used = p->symm.space.used;
+    i.symm_peak = p->symm.space.used_peak;
+    i.n_live = p->symm.space.n_used;
+    lock_drop(&p->symm.lock);
+    lock_take(&p->heap.lock);
+    i.heap_used = p->heap.used;
+    i.heap_peak = p->heap.used_peak;
+    i.heap_cached = p->heap.cache.bytes;
+    i.n_live += p->heap.n_live;
+    i.largest_free = space_largest_free(&p->heap.space);
+    lock_drop(&p->heap.lock);
+    lock_take(&p->region.lock);
+    i.committed = p->region.committed;
+    i.committed_peak = p->region.committed_peak;
+    lock_drop(&p->region.lock);
+    i.used_peak = i.symm_peak + i.heap_peak;
+    i.overhead = w->peers.control.len + w->peers.exchange.len + stats_overhead();
+    i.bad_frees = load_relaxed(&bad_frees);
+    *out = i;
+    return SYP_OK;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "allocator/pools.h"
+#include "pool/base/log.h"
+#include "pool/base/status.h"
+#include "pool/stats.h"
+
+#include <string.h>
+
+/* Private memory is reserved, not committed; halved until the limits of the process allow it. */
+#define PRIVATE_MOST (64ull << 30)
+#define PRIVATE_LEAST (64ull << 20)
+
+struct pool pools[POOLS_MAX];
+static struct lock private_lock = LOCK_INIT(LOCK_ATTACH);
+static _Atomic(struct pool *) private_pool; /* release: pool_private.  acquire: its readers */
+
+struct pool *pool_new(void) {
+    for (int i = 0; i < POOLS_MAX; i++) {
+        uint32_t expected = POOL_FREE;
+        struct pool *p = &pools[i];
+        if (!cas_acq_rel(&p->state, &expected, POOL_ACTIVE)) continue; /* pairs with pool_close */
+        p->shared = p->inherited = p->mapped = 0;
+        p->rank = -1;
+        p->window = NULL;
+        p->window_len = 0;
+        return p;
+    }
+    err_set(SYP_ENOMEM, "all %d pools of this process are in use: blocks of earlier attaches are still live; free them", POOLS_MAX);
+    return NULL;
+}
+
+int pool_open(struct pool *p, const struct region_conf *conf, int cache_on) {
+    int rc = region_open(&p->region, conf);
+    if (rc != SYP_OK) return rc;
+    rc = heap_init(&p->heap, &p->region, cache_on);
+    if (rc != SYP_OK) region_close(&p->region);
+    return rc;
+}
+
+void pool_close(struct pool *p) {
+    if (p->mapped) addrmap_remove((uintptr_t)p->region.mem.base);
+    p->mapped = 0;
+    symm_fini(&p->symm);
+    heap_fini(&p->heap);
+    region_close(&p->region);
+    if (p->window) os->release(p->window, p->window_len);
+    p->window = NULL;
+    store_release(&p->state, POOL_FREE); /* pairs with pool_new */
+}
+
+static int empty(struct pool *p) {
+    lock_take(&p->heap.lock);
+    uint64_t live = p->heap.n_live;
+    lock_drop(&p->heap.lock);
+    return live == 0;
+}
+
+void pool_settle(struct pool *p) {
+    uint32_t expected = POOL_RETIRED;
+    if (load_acquire(&p->state) != POOL_RETIRED || !empty(p)) return; /* pairs with pool_retire */
+    if (cas_acq_rel(&p->state, &expected, POOL_CLOSING)) pool_close(p);
+}
+
+void pool_retire(struct pool *p) {
+    symm_fini(&p->symm);
+    if (!empty(p))
+        log_info("finalize: %llu blocks of the pool are still live; their memory stays with this process until they are freed",
+                 (unsigned long long)p->heap.n_live);
+    store_release(&p->state, POOL_RETIRED); /* pairs with pool_settle */
+    pool_settle(p);
+}
+
+int pool_map(struct pool *p) {
+    struct addr_range range = {(uintptr_t)p->region.mem.base, p->region.len, RANGE_POOL, p->rank, p};
+    int rc = addrmap_add(&range);
+    if (rc == SYP_OK) p->mapped = 1;
+    return rc;
+}
+
+struct pool *pool_find(const void *p) {
+    const struct addr_range *range = addrmap_find(p);
+    return range && range->kind == RANGE_POOL ? range->owner : NULL;
+}
+
+struct pool *pool_private_if_any(void) {
+    return load_acquire(&private_pool);
+}
+
+static struct pool *open_private(void) {
+    struct pool *p = pool_new();
+    if (!p) return NULL;
+    int rc = SYP_ENOMEM;
+    for (uint64_t len = PRIVATE_MOST; rc != SYP_OK && len >= PRIVATE_LEAST; len /= 2) {
+        struct region_conf conf = {.backend = &backend_host, .len = len, .chunk = 2 << 20, .name = "sympool private"};
+        rc = pool_open(p, &conf, 1);
+    }
+    p->heap.private_memory = 1;
+    if (rc == SYP_OK) rc = pool_map(p);
+    if (rc == SYP_OK) return p;
+    err_prefix("private memory");
+    pool_close(p);
+    return NULL;
+}
+
+struct pool *pool_private(void) {
+    struct pool *p = load_acquire(&private_pool);
+    if (p) return p;
+    lock_take(&private_lock);
+    p = load_relaxed(&private_pool);
+    if (!p) {
+        p = open_private();
+        store_release(&private_pool, p); /* pairs with the loads above */
+    }
+    lock_drop(&private_lock);
+    return p;
+}
+
+void pools_after_fork(int consistent) {
+    lock_reset(&private_lock);
+    for (int i = 0; i < POOLS_MAX; i++) {
+        struct pool *p = &pools[i];
+        if (load_relaxed(&p->state) == POOL_FREE) continue;
+        lock_reset(&p->symm.lock);
+        lock_reset(&p->heap.lock);
+        lock_reset(&p->region.lock);
+        if (p->shared || !consistent) p->inherited = 1;
+    }
+    /* Private memory is copied on write and goes on being used, unless some thread of the parent was in the middle of changing its records. */
+    if (!consistent) store_release(&private_pool, NULL);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pools of this process, and which one an address belongs to.
+ *
+ *   POOL_FREE -> POOL_ACTIVE (attached, or the private one) -> POOL_RETIRED (detached with live blocks) -> POOL_FREE
+ *
+ * A struct pool lives in a static table and is never unmapped, so a call that races with finalize finds a lock and an empty heap,
+ * not freed memory.
+ */
+#ifndef SYP_ALLOCATOR_POOLS_H
+#define SYP_ALLOCATOR_POOLS_H
+
+#include "pool/addrmap.h"
+#include "pool/heap.h"
+#include "pool/symm.h"
+
+enum pool_state { POOL_FREE = 0, POOL_ACTIVE, POOL_RETIRED, POOL_CLOSING };
+enum range_kind { RANGE_POOL = 1, RANGE_PEER };
+
+struct pool {
+    atom32 state;        /* enum pool_state; acq_rel: pool_new, pool_retire, pool_settle */
+    int shared;          /* 1 = of an attached job, 0 = private memory */
+    int rank;            /* -1 = private */
+    int inherited;       /* 1 = came from the parent of a fork: frees do nothing */
+    struct region region;
+    struct heap heap;
+    struct symm symm;
+    void *window;        /* address space to give back with the pool, NULL = the region's own */
+    uint64_t window_len;
+    int mapped;          /* 1 = in the address map */
+};
+
+/* An unused entry, POOL_ACTIVE, zero; NULL with the record set. */
+struct pool *pool_new(void);
+/* Open region and heap as conf says.  The pool is the caller's to close. */
+int pool_open(struct pool *p, const struct region_conf *conf, int cache_on);
+/* Everything given back.  For a pool without live blocks, or whose blocks nobody will use. */
+void pool_close(struct pool *p);
+/* Detached: close when no block is live, else keep it as memory of this process until the last free (pool_settle). */
+void pool_retire(struct pool *p);
+/* After a free in a retired pool: close it if that was the last block. */
+void pool_settle(struct pool *p);
+
+/* Enter the pool's addresses into the map, so that pool_find knows them. */
+int pool_map(struct pool *p);
+
+/* The pool of this process that contains the address, NULL = foreign or a peer's. */
+struct pool *pool_find(const void *p);
+
+/* Memory of this process alone, made at the first call; NULL with the record set. */
+struct pool *pool_private(void);
+/* The private pool if there is one. */
+struct pool *pool_private_if_any(void);
+
+/* All pools that are not POOL_FREE, for the walker and the fork handlers. */
+#define POOLS_MAX 64
+extern struct pool pools[POOLS_MAX];
+
+/* In the forked child: what came from the parent.  consistent: no thread was inside an allocator at the fork. */
+void pools_after_fork(int consistent);
+
+#endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "allocator/process.h"
+#include "allocator/sympool.h"
+#include "pool/base/conf.h"
+#include "pool/base/log.h"
+#include "pool/base/status.h"
+#include "pool/base/thread.h"
+#include "pool/scope.h"
+
+#include <string.h>
+
+enum { COLD, ATTACHING, ATTACHED, DETACHING };
+
+static struct world the_world = {.process = 1};
+static atom32 state;  /* acquire/release: claim, settle, process_world */
+static atom32 forked; /* written in the child only */
+
+int process_forked(void) {
+    if (__builtin_expect(fork_noticed(), 0)) process_after_fork(0);
+    return (int)load_relaxed(&forked); /* own process wrote it */
+}
+
+struct world *process_world(void) {
+    if (load_acquire(&state) != ATTACHED || process_forked()) return NULL; /* pairs with settle */
+    return &the_world;
+}
+
+int process_usable(const char *call) {
+    if (!process_forked()) return SYP_OK;
+    err_set(SYP_EFORKED, "%s: this process is a forked child of rank %d and has no part in the job; call sympool "
+                         "from the parent, or exec a program of its own", call, the_world.who.rank);
+    return err_operation(call);
+}
+
+int process_need(const char *call, struct world **out) {
+    int rc = process_usable(call);
+    if (rc != SYP_OK) return rc;
+    *out = process_world();
+    if (*out) return SYP_OK;
+    err_set(SYP_ESTATE, "%s: this process is not attached; call syp_init first", call);
+    return err_operation(call);
+}
+
+void process_after_fork(int consistent) {
+    uint32_t was = load_relaxed(&state);
+    fork_guard(); /* the guard page is the parent's no more */
+    conf_after_fork();
+    thread_after_fork();
+    addrmap_after_fork();
+    scope_after_fork();
+    pools_after_fork(consistent);
+    if (was == COLD) return;
+    store_relaxed(&forked, 1);
+    scope_clear();
+    stats_close(); /* the segment is the parent's; ours is only a mapping of it */
+}
+
+/* ---------------------------------------------------------------------------------------- init and finalize */
+
+/* Become the one thread that attaches or detaches; waits while another one does.  Returns the state found. */
+static uint32_t claim(uint32_t from, uint32_t to) {
+    for (;;) {
+        uint32_t seen = from;
+        if (cas_acq_rel(&state, &seen, to)) return from; /* pairs with settle */
+        if (seen == COLD || seen == ATTACHED) return seen;
+        os->sleep(NS_PER_MS);
+    }
+}
+
+static void settle(uint32_t to) {
+    store_release(&state, to); /* pairs with claim and process_world */
+}
+
+/* Read as much as the caller's struct has; what is beyond keeps its default. */
+static int read_config(const syp_config *given, syp_config *out) {
+    *out = (syp_config)SYP_CONFIG_INIT;
+    if (!given) return err_set(SYP_EINVAL, "init: config is NULL");
+    if (given->size < offsetof(syp_config, local_mem_size) || given->size > sizeof(syp_config))
+        return err_set(SYP_EINVAL, "init: config->size is %zu, this library knows up to %zu; start from SYP_CONFIG_INIT", given->size,
+                       sizeof(syp_config));
+    memcpy(out, given, given->size);
+    if (out->rank < -1 || out->n_ranks < -1 || out->n_ranks == 0 || out->n_ranks > MAX_WORLD ||
+        (out->n_ranks > 0 && out->rank >= out->n_ranks))
+        return err_set(SYP_EINVAL, "init: rank %d of %d ranks; ranks are 0 .. n_ranks - 1, at most %d of them", out->rank, out->n_ranks,
+                       MAX_WORLD);
+    return SYP_OK;
+}
+
+int syp_init_config(const syp_config *config) {
+    syp_config asked;
+    int rc = process_usable("init");
+    if (rc == SYP_OK) rc = read_config(config, &asked);
+    if (rc != SYP_OK) {
+        err_operation("init");
+        return rc;
+    }
+    if (claim(COLD, ATTACHING) == ATTACHED) {
+        rc = world_same(&the_world, &asked);
+        if (rc != SYP_OK) err_operation("init");
+        return rc;
+    }
+    fork_guard();
+    conf_reset();
+    rc = world_attach(&the_world, &asked);
+    settle(rc == SYP_OK ? ATTACHED : COLD);
+    if (rc != SYP_OK) log_info("%s", syp_error_text());
+    return rc;
+}
+
+int syp_init(int rank, int n_ranks, uint64_t local_mem_size, uint64_t meta_size, const char *ip_port) {
+    syp_config c = SYP_CONFIG_INIT;
+    if (rank < 0 || n_ranks < 1) {
+        int rc = process_usable("init");
+        if (rc != SYP_OK) return rc;
+        err_set(SYP_EINVAL, "init: rank %d of %d ranks; ranks are 0 .. n_ranks - 1 (the environment is asked by syp_init_env)", rank, n_ranks);
+        return err_operation("init");
+    }
+    c.rank = rank;
+    c.n_ranks = n_ranks;
+    c.local_mem_size = local_mem_size;
+    c.meta_size = meta_size;
+    c.addr = ip_port;
+    return syp_init_config(&c);
+}
+
+int syp_init_env(void) {
+    syp_config c = SYP_CONFIG_INIT;
+    return syp_init_config(&c);
+}
+
+int syp_finalize(void) {
+    int rc = process_usable("finalize");
+    if (rc != SYP_OK) return rc;
+    if (claim(ATTACHED, DETACHING) != ATTACHED) {
+        err_set(SYP_ESTATE, "finalize: this process is not attached");
+        return err_operation("finalize");
+    }
+    rc = world_detach(&the_world);
+    settle(rc == SYP_EBUSY ? ATTACHED : COLD);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------- queries */
+
+int syp_rank(void) {
+    struct world *w = process_world();
+    return w ? w->who.rank : -1;
+}
+
+int syp_world_size(void) {
+    struct world *w = process_world();
+    return w ? w->who.n_ranks : 0;
+}
+
+int syp_version(void) {
+    return SYP_VERSION;
+}
+
+static int all_reachable(const struct world *w) {
+    for (int r = 0; r < w->peers.n; r++)
+        if (w->peers.peer[r].reach != REACH_LOADSTORE) return 0;
+    return 1;
+}
+
+int syp_has(int capability) {
+    const struct world *w = process_world();
+    if (!w) return 0;
+    switch (capability) {
+    case SYP_CAP_ATTACHED:
+        return 1;
+    case SYP_CAP_HUGE_PAGES:
+        return w->pool->region.mem.huge != 0;
+    case SYP_CAP_NUMA:
+        return w->pool->region.mem.bound != 0;
+    case SYP_CAP_SAME_VA:
+        return w->same_va;
+    case SYP_CAP_ZERO_COPY:
+        return all_reachable(w);
+    case SYP_CAP_STATS:
+        return stats_overhead() != 0;
+    default:
+        return 0;
+    }
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The C face of the symmetric region and of scopes. */
+#include "allocator/memory.h"
+#include "allocator/sympool.h"
+#include "pool/base/status.h"
+#include "pool/scope.h"
+
+#include <string.h>
+
+/* Attached, and with a symmetric region. */
+static struct world *need_region(const char *call) {
+    struct world *w;
+    if (process_need(call, &w) != SYP_OK) return NULL;
+    if (w->pool->region.meta) return w;
+    err_set(SYP_EUNSUPPORTED, "%s: meta_size is 0, so there is no symmetric region; raise SYMPOOL_META_SIZE or the meta_size argument of "
+                              "syp_init", call);
+    err_operation(call);
+    return NULL;
+}
+
+static uint32_t scope_index(void) {
+    const struct scope *s = scope_current();
+    return s ? s->index : 0;
+}
+
+static void *symm_agreed(const char *call, size_t align, size_t len) {
+    struct world *w = need_region(call);
+    if (!w) return NULL;
+    /* below the grain every alignment is the same; an illegal one is refused on every rank, by the agreement */
+    if (is_pow2(align) && align < SPACE_GRAIN) align = SPACE_GRAIN;
+    uint64_t off = coll_symm_alloc(&w->coll, len, align, scope_index());
+    return off == SPACE_NONE ? NULL : region_at(&w->pool->region, off);
+}
+
+void *syp_symm_malloc(size_t len) {
+    return symm_agreed("symm_malloc", SPACE_GRAIN, len);
+}
+
+void *syp_symm_aligned_alloc(size_t align, size_t len) {
+    return symm_agreed("symm_aligned_alloc", align, len);
+}
+
+void *syp_symm_calloc(size_t n, size_t len) {
+    size_t bytes;
+    if (__builtin_mul_overflow(n, len, &bytes)) bytes = SIZE_MAX; /* refused by the agreement, on every rank */
+    void *p = symm_agreed("symm_calloc", SPACE_GRAIN, bytes);
+    return p ? memset(p, 0, bytes) : NULL;
+}
+
+void *syp_symm_malloc_local(size_t len) {
+    struct world *w = need_region("symm_malloc_local");
+    if (!w) return NULL;
+    void *p = NULL;
+    if (len == 0 || len > PTRDIFF_MAX)
+        err_set(SYP_EINVAL, "symm_malloc_local: length %zu is outside 1 .. PTRDIFF_MAX", len);
+    else
+        p = symm_alloc(&w->pool->symm, len, SPACE_GRAIN, scope_index());
+    if (!p) err_operation("symm_malloc_local");
+    return p;
+}
+
+int syp_symm_free(void *p) {
+    struct world *w;
+    int rc = process_need("symm_free", &w);
+    if (rc != SYP_OK || !p) return rc;
+    if (region_contains(&w->pool->region, p) && region_offset(&w->pool->region, p) < w->pool->region.meta)
+        rc = symm_free(&w->pool->symm, p);
+    else
+        rc = err_set(SYP_EFOREIGN, "symm_free: %p is not in the symmetric region of this rank", p);
+    if (rc != SYP_OK) err_operation("symm_free");
+    return rc;
+}
+
+/* -------------------------------------------------------------------------------------------------- scopes */
+
+int syp_scope_begin(syp_pool_id id, const syp_scope_attr *attr) {
+    struct world *w;
+    int rc = process_need("scope_begin", &w);
+    if (rc != SYP_OK) return rc;
+    int kind = SYP_SCOPE_HEAP;
+    if (attr && attr->size < sizeof *attr)
+        rc = err_set(SYP_EINVAL, "scope_begin: attr->size is %zu, expected %zu", attr->size, sizeof *attr);
+    else if (attr)
+        kind = attr->kind;
+    if (rc == SYP_OK && kind != SYP_SCOPE_HEAP && kind != SYP_SCOPE_SYMMETRIC)
+        rc = err_set(SYP_EINVAL, "scope_begin: kind %d is neither SYP_SCOPE_HEAP nor SYP_SCOPE_SYMMETRIC", kind);
+    if (rc == SYP_OK) rc = scope_begin(id, kind);
+    if (rc != SYP_OK) err_operation("scope_begin");
+    return rc;
+}
+
+int syp_scope_end(syp_pool_id id) {
+    int rc = process_usable("scope_end");
+    if (rc == SYP_OK) rc = scope_end(id);
+    if (rc != SYP_OK) err_operation("scope_end");
+    return rc;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The collectives' part of a rank's control segment: what this rank posts for its peers to read.  Only the owner writes it; peers map
+ * it read-only, copy every word once and check it.
+ *
+ * One slot per group.  `phase` is the slot's clock: a 64-bit number that only grows, over all groups that ever use the slot; every wait of
+ * the library is "that member's phase >= target", so no interleaving of operations can confuse two of them and nothing is ever reset.
+ *
+ * An operation of sequence s posts its parameters in post[s & 1], then advances the phase.  Two posts suffice: a member posts s + 2 only after
+ * it saw every other member's post of s + 1, which that member makes after it has done with post s.
+ */
+#ifndef SYP_COLLECTIVES_BOARD_H
+#define SYP_COLLECTIVES_BOARD_H
+
+#include "pool/base/atomic.h"
+#include "pool/symm.h"
+
+#define COMM_SLOTS 128
+#define POST_PAYLOAD 128 /* bytes that travel inside the post */
+
+enum post_flags { POST_SEND_IN_POOL = 1, POST_RECV_IN_POOL = 2 };
+
+/* Plain memory: written before the phase's release, read after its acquire. */
+struct comm_post {
+    uint64_t comm_id, sequence;
+    uint32_t kind;       /* enum op_kind */
+    int32_t error;       /* SYP_OK, or why this member's call was refused at its side */
+    int32_t dtype, op;
+    int32_t root;
+    uint32_t flags;      /* enum post_flags */
+    uint64_t count;
+    uint64_t send_off, recv_off; /* in the data segment, when in the pool */
+    uint64_t symm_calls, symm_digest;
+    _Alignas(16) uint8_t payload[POST_PAYLOAD];
+};
+
+struct comm_slot {
+    _Alignas(CACHE_LINE) atom64 phase; /* release: comm_publish.  acquire: wait_reached */
+    atom64 current;                    /* sequence | kind << 56, for messages about who is behind */
+    atom64 abort_group;                /* comm id this rank gave up, + 1; release after abort_why.  pairs with wait_aborted */
+    atom64 abort_why;                  /* -code | culprit + 1 << 8 | sequence << 32 */
+    _Alignas(CACHE_LINE) atom64 asleep; /* rank whose phase this member sleeps on, + 1; 0 = awake.  seq_cst on both sides: wait_sleep / comm_publish */
+    _Alignas(CACHE_LINE) struct comm_post post[2];
+};
+
+struct board {
+    struct symm_call ring[SYMM_RING]; /* this rank's symmetric calls */
+    struct comm_slot slot[COMM_SLOTS];
+};
+
+#endif

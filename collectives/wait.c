@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one place where the library waits for a peer.
+ *
+ *   spin    (every rank has a processor: up to SYMPOOL_SPIN; ranks outnumber the processors: a few pauses)
+ *   yield   (only when crowded: a pure spin would burn the time slice of the rank we wait for)
+ *   sleep   futex on the awaited phase, in slices of 1 ms doubling to 8; after each slice look at life, aborts and the deadline
+ *
+ * A sleeper announces whose phase it sleeps on (slot->asleep) before it looks at the phase a last time; a publisher stores the phase before it looks
+ * for sleepers; both are sequentially consistent, so one of the two sees the other, and the kernel compares the word once more.  A lost
+ * wake-up is therefore impossible, and the statistics would show it (late_wakes).
+ *
+ * No wait is for ever: every request has a deadline.  A member that is gone matters only if it has not reached the target; then the operation cannot
+ * complete, and the group is broken for all (comm_break).
+ */
+#include "collectives/request.h"
+#include "pool/base/log.h"
+#include "pool/base/os.h"
+#include "pool/base/point.h"
+#include "pool/base/status.h"
+#include "pool/base/text.h"
+
+#include <errno.h>
+
+#define SPINS_PER_LOOK 64  /* phases are looked at this often between two looks at the clock */
+#define CROWDED_SPINS 20
+#define CROWDED_YIELDS_NS (200 * NS_PER_US)
+#define FIRST_SLICE (1 * NS_PER_MS)
+#define LAST_SLICE (8 * NS_PER_MS) /* bounds how late a death is seen: 20 ms is promised */
+
+static int reached(const struct request *r) {
+    return wait_reached(r->c->member[r->wait_member].slot, r->wait_target);
+}
+
+/* "stopped", "traced" or "" as /proc says; only for messages. */
+static const char *process_state(int pid) {
+    char path[48], stat[256];
+    text_format(path, sizeof path, "/proc/%d/stat", pid);
+    if (os_read_file(path, stat, sizeof stat) <= 0) return ", not visible";
+    const char *p = stat;
+    for (const char *q = stat; *q; q++)
+        if (*q == ')') p = q;
+    if (p[0] && p[1] && p[2] == 'T') return ", stopped";
+    if (p[0] && p[1] && p[2] == 't') return ", held by a debugger";
+    return "";
+}
+
+/* "rank 3 (pid 4711, stopped) has not entered it (last: barrier 41)" for every member that is behind; returns the first one. */
+static int describe_behind(const struct request *r, struct text *t) {
+    int first = -1, said = 0;
+    for (int m = 0; m < r->c->n; m++) {
+        const struct comm_member *member = &r->c->member[m];
+        if (m == r->c->me || wait_reached(member->slot, r->wait_target)) continue;
+        if (r->wait_one && m != r->wait_member) continue;
+        if (first < 0) first = m;
+        if (said++ == 8) {
+            text_addf(t, " and others");
+            break;
+        }
+        int pid = r->c->coll->peers->roster.rank[member->rank].pid;
+        uint64_t current = load_relaxed((atom64 *)&member->slot->current); /* pairs with request_post */
+        uint64_t sequence = current & ((1ull << 56) - 1);
+        text_addf(t, "%srank %d (pid %d%s) ", said > 1 ? "; " : "", member->rank, pid, process_state(pid));
+        if (sequence >= r->sequence)
+            text_addf(t, "is inside it and has not finished its part");
+        else if (sequence == 0)
+            text_addf(t, "has not entered any operation of this group yet");
+        else
+            text_addf(t, "has not entered it (last entered: %s %llu)", op_name((int)(current >> 56)),
+                      (unsigned long long)sequence);
+    }
+    return first;
+}
+
+static int give_up_timeout(struct request *r, uint64_t now) {
+    char who[700];
+    struct text t = TEXT_INIT(who);
+    int m = describe_behind(r, &t);
+    if (m < 0) return SYP_OK; /* it arrived at the last moment */
+    int rank = r->c->member[m].rank;
+    err_set(SYP_ETIMEOUT, "%s %llu on group %d: not complete after %llu ms: %s; raise SYMPOOL_TIMEOUT if that is legal",
+            op_name(r->kind), (unsigned long long)r->sequence, r->c->slot,
+            (unsigned long long)((now - r->start) / NS_PER_MS), who);
+    err_peer(rank, r->c->coll->peers->roster.rank[rank].pid);
+    return comm_break(r->c, SYP_ETIMEOUT, rank, r->sequence);
+}
+
+static int give_up_gone(struct request *r, int member, int reason) {
+    int rank = r->c->member[member].rank;
+    int pid = r->c->coll->peers->roster.rank[rank].pid;
+    life_publish(r->c->coll->peers, rank, reason);
+    err_set(SYP_EPEER, "%s %llu on group %d: rank %d (pid %d) %s; the group is broken: the other ranks get the same error",
+            op_name(r->kind), (unsigned long long)r->sequence, r->c->slot, rank, pid,
+            reason == LIFE_REASON_LEFT ? "has left the job" : "died");
+    err_peer(rank, pid);
+    return comm_break(r->c, SYP_EPEER, rank, r->sequence);
+}
+
+/* Another member gave the group up: take over its cause. */
+static int give_up_aborted(struct request *r, int member) {
+    uint64_t why = load_relaxed((atom64 *)&r->c->member[member].slot->abort_why); /* ordered by the acquire of abort_group */
+    int code = -(int)(why & 0xff), culprit = (int)(why >> 8 & 0xffffff) - 1;
+    int from = r->c->member[member].rank, me = r->c->coll->peers->me;
+    if ((code != SYP_EPEER && code != SYP_ETIMEOUT) || culprit == me) code = SYP_EABORTED;
+    if (culprit < 0 || culprit >= r->c->coll->peers->n) culprit = from;
+    int pid = r->c->coll->peers->roster.rank[culprit].pid;
+    err_set(code, "%s %llu on group %d: rank %d gave the group up in operation %llu because rank %d (pid %d) %s",
+            op_name(r->kind), (unsigned long long)r->sequence, r->c->slot, from, (unsigned long long)(why >> 32),
+            culprit, pid,
+            code == SYP_EPEER ? "died or left" : culprit == me ? "(this one) was too late" : "did not arrive in time");
+    err_peer(culprit, pid);
+    return comm_break(r->c, code, culprit, r->sequence);
+}
+
+/* First member from `from` on that is gone, by the kernel's word or another member's notice; n = none. */
+static int next_gone(const struct comm *c, int from, int *reason) {
+    int rank = life_look(c->coll->peers, c->rank + from, c->n - from, reason);
+    int m = from;
+    while (m < c->n && (rank < 0 || c->rank[m] != rank))
+        m++;
+    return m;
+}
+
+int wait_aborted(struct request *r) {
+    struct comm *c = r->c;
+    for (int m = 0; m < c->n; m++)
+        /* pairs with comm_break */
+        if (m != c->me && load_acquire((atom64 *)&c->member[m].slot->abort_group) == c->id + 1) return give_up_aborted(r, m);
+    return SYP_OK;
+}
+
+/* After a fruitless slice: anything that makes waiting pointless?  SYP_OK = wait on. */
+static int wait_look(struct request *r, uint64_t now) {
+    struct comm *c = r->c;
+    int rc = wait_aborted(r);
+    if (rc != SYP_OK) return rc;
+    int reason = 0;
+    for (int m = next_gone(c, 0, &reason); m < c->n; m = next_gone(c, m + 1, &reason)) {
+        if (r->wait_one && m != r->wait_member) continue;
+        /* looked at after its death was seen: what it stored before dying is visible now */
+        if (!wait_reached(c->member[m].slot, r->wait_target)) return give_up_gone(r, m, reason);
+    }
+    if (now >= r->deadline) return give_up_timeout(r, now);
+    if (r->next_warning && now >= r->next_warning) {
+        char who[700];
+        struct text t = TEXT_INIT(who);
+        if (describe_behind(r, &t) >= 0)
+            log_warn("%s %llu on group %d waits since %llu ms: %s", op_name(r->kind), (unsigned long long)r->sequence,
+                     c->slot, (unsigned long long)((now - r->start) / NS_PER_MS), who);
+        r->stall *= 2;
+        r->next_warning = now + r->stall;
+    }
+    return SYP_OK;
+}
+
+/* Short waits, without the kernel.  1 = reached. */
+static int wait_awake(const struct request *r) {
+    const struct coll *k = r->c->coll;
+    if (k->peers->crowded) {
+        for (int i = 0; i < CROWDED_SPINS; i++) {
+            if (reached(r)) return 1;
+            cpu_relax();
+        }
+        for (uint64_t end = os->now() + CROWDED_YIELDS_NS; os->now() < end;) {
+            os->yield();
+            if (reached(r)) return 1;
+        }
+        return 0;
+    }
+    uint64_t end = 0;
+    do {
+        for (int i = 0; i < SPINS_PER_LOOK; i++) {
+            if (reached(r)) return 1;
+            cpu_relax();
+        }
+        uint64_t now = os->now();
+        if (!end) end = now + (uint64_t)k->conf.spin_ns;
+        if (now >= end) return reached(r);
+    } while (1);
+}
+
+/* One slice asleep on the awaited phase.  Returns the time after it. */
+static uint64_t wait_sleep(struct request *r, uint64_t now, uint64_t slice) {
+    struct comm *c = r->c;
+    const struct comm_member *m = &c->member[r->wait_member];
+    uint64_t left = deadline_left(now, r->deadline);
+    if (slice > left) slice = left;
+    if (slice == 0) return now;
+    TEST_POINT("wait.sleep");
+    store_seqcst(&c->own->asleep, (uint64_t)m->rank + 1); /* pairs with comm_publish */
+    uint64_t seen = load_seqcst((atom64 *)&m->slot->phase);
+    int rc = 0;
+    if (seen < r->wait_target)
+        rc = os->futex_wait((const char *)&m->slot->phase + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0),
+                            (uint32_t)seen, slice);
+    store_relaxed(&c->own->asleep, 0);
+    uint64_t after = os->now();
+    stats_add(STAT_SLEEPS, 1);
+    stats_add(STAT_WAIT_NS, after - now);
+    if (rc == -ETIMEDOUT && reached(r) && left > slice) stats_add(STAT_LATE_WAKES, 1);
+    return after;
+}
+
+int wait_for(struct request *r) {
+    if (reached(r) || wait_awake(r)) return SYP_OK;
+    struct comm *c = r->c;
+    stats_op_waits((unsigned)c->slot, c->member[r->wait_member].rank);
+    uint64_t now = os->now(), slice = FIRST_SLICE;
+    int rc = wait_look(r, now);
+    while (rc == SYP_OK && !reached(r)) {
+        now = wait_sleep(r, now, slice);
+        if (reached(r)) break;
+        slice = slice * 2 < LAST_SLICE ? slice * 2 : LAST_SLICE;
+        rc = wait_look(r, now);
+    }
+    stats_op_waits((unsigned)c->slot, -1);
+    return rc;
+}

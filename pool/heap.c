@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The local heap: what turns a space of offsets into blocks of memory.  Order of an allocation: cache, space, space
+ * once more after the cache was given back, commit.
+ *
+ * Invariants (heap_check): used and n_live are those of the SPACE_LIVE blocks, cache.bytes those of the SPACE_CACHED
+ * ones; a block that was handed out is committed, and stays so while it is cached.  The lock is not held while memory
+ * is committed.
+ *
+ * Must not know: peers, scopes beyond their number, who calls.
+ */
+#include "pool/heap.h"
+
+#include "pool/base/os.h"
+#include "pool/base/status.h"
+#include "pool/scope.h"
+#include "pool/stats.h"
+
+#include <string.h>
+
+int heap_init(struct heap *h, struct region *r, int cache_on) {
+    memset(h, 0, sizeof *h);
+    h->region = r;
+    h->lock.rank = LOCK_HEAP;
+    int rc = space_init(&h->space, r->meta, r->len);
+    if (rc != SYP_OK) return rc;
+    h->space.bias = (uint64_t)(uintptr_t)r->mem.base;
+    cache_init(&h->cache, r->backend, (r->len - r->meta) / 4, cache_on);
+    return SYP_OK;
+}
+
+void heap_fini(struct heap *h) {
+    cache_fini(&h->cache);
+    space_fini(&h->space);
+}
+
+/* Gauges of the pool's heap. */
+static void publish_locked(const struct heap *h) {
+    if (h->private_memory) return;
+    stats_set(STAT_HEAP_USED, h->used);
+    stats_set(STAT_HEAP_CACHED, h->cache.bytes);
+}
+
+static void add_used_locked(struct heap *h, uint64_t len) {
+    h->used += len;
+    if (h->used <= h->used_peak) return;
+    h->used_peak = h->used;
+    if (!h->private_memory) stats_raise(STAT_HEAP_PEAK, h->used);
+}
+
+/* The live block that starts at p; 0 = none. */
+static uint32_t live_at_locked(const struct heap *h, const void *p) {
+    if (!region_contains(h->region, p)) return 0;
+    uint32_t block = space_find(&h->space, region_offset(h->region, p));
+    return block && space_at(&h->space, block)->state == SPACE_LIVE ? block : 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- allocation */
+
+static int refuse(const struct heap_want *want, uint64_t largest, uint64_t idle, uint64_t cached) {
+    stats_add(STAT_ALLOC_FAILED, 1);
+    if (largest >= want->len && want->align <= SPACE_GRAIN)
+        return err_set(SYP_ENOMEM,
+                       "allocate %B in the local heap: no memory for the record of the block; raise the memory limit "
+                       "of this process",
+                       (unsigned long long)want->len);
+    return err_set(SYP_ENOMEM,
+                   "allocate %B aligned to %B in the local heap: largest free block %B, free %B, cached %B; raise "
+                   "SYMPOOL_LOCAL_MEM_SIZE",
+                   (unsigned long long)want->len, (unsigned long long)want->align, (unsigned long long)largest,
+                   (unsigned long long)idle, (unsigned long long)cached);
+}
+
+/* A block from the space, emptying the cache if that is what it takes. */
+static uint32_t take_space_locked(struct heap *h, const struct heap_want *want) {
+    uint32_t block = space_alloc(&h->space, want->len, want->align);
+    if (block || cache_flush(&h->cache, &h->space) == 0) return block;
+    h->retries++;
+    stats_add(STAT_CACHE_FLUSHES, 1);
+    return space_alloc(&h->space, want->len, want->align);
+}
+
+/* Undo of an allocation whose memory the system refused. */
+static void put_back(struct heap *h, uint32_t block) {
+    lock_take(&h->lock);
+    h->used -= space_at(&h->space, block)->len;
+    h->n_live--;
+    space_free(&h->space, block);
+    publish_locked(h);
+    lock_drop(&h->lock);
+    stats_add(STAT_ALLOC_FAILED, 1);
+}
+
+void *heap_alloc(struct heap *h, const struct heap_want *want) {
+    uint64_t asked = round_up(want->len, SPACE_GRAIN);
+    lock_take(&h->lock);
+    uint32_t block =
+        asked >= CACHE_MIN || h->cache.async ? cache_take(&h->cache, &h->space, asked, want->align, want->stream) : 0;
+    int hit = block != 0;
+    if (!hit) block = take_space_locked(h, want);
+    if (!block) {
+        uint64_t largest = space_largest_free(&h->space), cached = h->cache.bytes;
+        uint64_t idle = h->space.end - h->space.begin - h->space.used;
+        lock_drop(&h->lock);
+        refuse(want, largest, idle, cached);
+        return NULL;
+    }
+    struct space_block *b = space_at(&h->space, block);
+    uint64_t off = b->off, len = b->len;
+    b->tag = want->stream;
+    b->scope = want->scope;
+    add_used_locked(h, len);
+    h->n_live++;
+    publish_locked(h);
+    lock_drop(&h->lock);
+    if (hit) {
+        if (!h->private_memory) stats_add(STAT_CACHE_HITS, 1);
+    } else if (region_commit(h->region, off, len) != SYP_OK) {
+        put_back(h, block);
+        return NULL;
+    }
+    stats_add(h->private_memory ? STAT_PRIVATE_ALLOCS : STAT_ALLOCS, 1);
+    return region_at(h->region, off);
+}
+
+/* ----------------------------------------------------------------------------------------------- giving back */
+
+/* p is not the start of a live block: count it and say what it is. */
+static int bad_pointer(struct heap *h, const void *p, const char *what) {
+    uint32_t block = 0;
+    struct space_block b = {0};
+    lock_take(&h->lock);
+    h->bad_frees++;
+    if (region_contains(h->region, p)) block = space_find_inside(&h->space, region_offset(h->region, p));
+    if (block) b = *space_at(&h->space, block);
+    lock_drop(&h->lock);
+    stats_add(STAT_BAD_FREES, 1);
+    if (!block) return err_set(SYP_EFOREIGN, "%s %p: not in this heap", what, p);
+    char *start = region_at(h->region, b.off);
+    if (b.state == SPACE_LIVE)
+        return err_set(SYP_EFOREIGN, "%s %p: pointer into the middle of a block of %B that starts at %p", what, p,
+                       (unsigned long long)b.len, (void *)start);
+    if (start == p) return err_set(SYP_EFOREIGN, "%s %p: double free of %p, which is not allocated", what, p, p);
+    return err_set(SYP_EFOREIGN, "%s %p: no block starts there, the memory is free: double free or a wild pointer",
+                   what, p);
+}
+
+int heap_free(struct heap *h, void *p) {
+    lock_take(&h->lock);
+    uint32_t block = live_at_locked(h, p);
+    if (!block) {
+        lock_drop(&h->lock);
+        return bad_pointer(h, p, "free");
+    }
+    const struct space_block *b = space_at(&h->space, block);
+    h->used -= b->len;
+    h->n_live--;
+    if (!cache_keep(&h->cache, &h->space, block, b->tag)) space_free(&h->space, block);
+    publish_locked(h);
+    lock_drop(&h->lock);
+    if (!h->private_memory) stats_add(STAT_FREES, 1);
+    return SYP_OK;
+}
+
+/* Commit what block p will grow into; nothing when it cannot grow or need not.  0 = the system refused, record as
+ * before. */
+static int commit_growth(struct heap *h, void *p, uint64_t len) {
+    lock_take(&h->lock);
+    uint32_t block = live_at_locked(h, p);
+    uint64_t off = 0, more = 0;
+    if (block) {
+        const struct space_block *b = space_at(&h->space, block), *next = b->next ? space_at(&h->space, b->next) : NULL;
+        if (len > b->len && next && next->state == SPACE_FREE && len - b->len <= next->len) {
+            off = next->off;
+            more = len - b->len;
+        }
+    }
+    lock_drop(&h->lock);
+    if (!more) return 1;
+    struct syp_error kept = *err_record(); /* a resize that is not possible in place is no failure */
+    if (region_commit(h->region, off, more) == SYP_OK) return 1;
+    *err_record() = kept;
+    return 0;
+}
+
+int heap_resize(struct heap *h, void *p, uint64_t len) {
+    if (!commit_growth(h, p, len)) return 0;
+    lock_take(&h->lock);
+    uint32_t block = live_at_locked(h, p);
+    if (!block) {
+        lock_drop(&h->lock);
+        return bad_pointer(h, p, "resize");
+    }
+    const struct space_block *b = space_at(&h->space, block);
+    uint64_t before = b->len;
+    int done = space_resize(&h->space, block, len);
+    h->used -= before;
+    add_used_locked(h, b->len);
+    publish_locked(h);
+    lock_drop(&h->lock);
+    return done;
+}
+
+void heap_flush(struct heap *h) {
+    lock_take(&h->lock);
+    cache_flush(&h->cache, &h->space);
+    publish_locked(h);
+    lock_drop(&h->lock);
+}
+
+/* ------------------------------------------------------------------------------------------------- queries */
+
+uint64_t heap_usable(struct heap *h, const void *p) {
+    lock_take(&h->lock);
+    uint32_t block = live_at_locked(h, p);
+    uint64_t len = block ? space_at(&h->space, block)->len : 0;
+    lock_drop(&h->lock);
+    return len;
+}
+
+int heap_find(struct heap *h, const void *p, void **block, uint64_t *len) {
+    if (!region_contains(h->region, p)) return 0;
+    lock_take(&h->lock);
+    uint32_t n = space_find_inside(&h->space, region_offset(h->region, p));
+    int found = n && space_at(&h->space, n)->state == SPACE_LIVE;
+    if (found) {
+        *block = region_at(h->region, space_at(&h->space, n)->off);
+        *len = space_at(&h->space, n)->len;
+    }
+    lock_drop(&h->lock);
+    return found;
+}
+
+int heap_walk(struct heap *h, int (*fn)(void *arg, const syp_block *b), void *arg) {
+    int rc = SYP_OK;
+    lock_take(&h->lock);
+    for (uint32_t n = h->space.first; n && rc == SYP_OK; n = space_at(&h->space, n)->next) {
+        const struct space_block *b = space_at(&h->space, n);
+        int live = b->state == SPACE_LIVE;
+        syp_pool_id id = scope_id(live ? b->scope : 0);
+        syp_block out = {.size = sizeof out,
+                         .ptr = region_at(h->region, b->off),
+                         .len = b->len,
+                         .where = h->private_memory ? SYP_WHERE_PRIVATE : SYP_WHERE_HEAP,
+                         .live = live,
+                         .scope = {id.hi, id.lo}};
+        rc = fn(arg, &out);
+    }
+    lock_drop(&h->lock);
+    return rc;
+}
+
+static const char *check_locked(const struct heap *h) {
+    const char *damage = space_check(&h->space);
+    if (damage) return damage;
+    uint64_t live = 0, n_live = 0, cached = 0;
+    for (uint32_t n = h->space.first; n; n = space_at(&h->space, n)->next) {
+        const struct space_block *b = space_at(&h->space, n);
+        if (b->state == SPACE_LIVE) {
+            live += b->len;
+            n_live++;
+        } else if (b->state == SPACE_CACHED) {
+            cached += b->len;
+        }
+    }
+    if (live != h->used || n_live != h->n_live) return "bytes or number of live blocks are miscounted";
+    if (cached != h->cache.bytes) return "bytes of cached blocks are miscounted";
+    return cache_check(&h->cache, &h->space);
+}
+
+int heap_check(struct heap *h) {
+    lock_take(&h->lock);
+    const char *damage = check_locked(h);
+    lock_drop(&h->lock);
+    return damage ? err_set(SYP_ESTATE, "check the local heap: %s", damage) : SYP_OK;
+}

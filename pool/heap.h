@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The local heap: a space over [meta, len) of a region, plus commit, lock, cache of freed blocks (cache.h), statistics,
+ * and the recognition of bad frees.  Pointers are addresses in the region.  Used both for the shared pool and for
+ * private memory.
+ */
+#ifndef SYP_POOL_HEAP_H
+#define SYP_POOL_HEAP_H
+
+#include "pool/base/lock.h"
+#include "pool/cache.h"
+#include "pool/region.h"
+#include "pool/space.h"
+
+struct heap {
+    struct region *region;  /* init-const */
+    struct lock lock;       /* LOCK_HEAP: everything below */
+    struct space space;
+    struct cache cache;
+    uint64_t used, used_peak; /* bytes of live blocks (cached ones not counted) */
+    uint64_t n_live;
+    uint64_t bad_frees;
+    uint64_t retries;       /* allocations that needed the cache flushed */
+    int private_memory;     /* set by the owner after heap_init: its figures are not the pool's */
+};
+
+/* What an allocation is for. */
+struct heap_want {
+    uint64_t len;   /* > 0 */
+    uint64_t align; /* power of two */
+    uint64_t stream; /* key of the stream the block is for; 0 = none */
+    uint32_t scope;  /* scope index for the walker, 0 = none */
+};
+
+int heap_init(struct heap *h, struct region *r, int cache_on);
+void heap_fini(struct heap *h);
+/* NULL with the record set: SYP_ENOMEM. */
+void *heap_alloc(struct heap *h, const struct heap_want *want);
+/* SYP_OK or SYP_EFOREIGN with the record set ("double free of ...", "pointer into the middle of a block of ..."). */
+int heap_free(struct heap *h, void *p);
+/* In place: 1 done, 0 not possible, SYP_EFOREIGN. */
+int heap_resize(struct heap *h, void *p, uint64_t len);
+/* Usable bytes of the live block starting at p; 0 = none starts there. */
+uint64_t heap_usable(struct heap *h, const void *p);
+/* Live block containing p: start and length; 0 = none. */
+int heap_find(struct heap *h, const void *p, void **block, uint64_t *len);
+int heap_walk(struct heap *h, int (*fn)(void *arg, const syp_block *b), void *arg);
+int heap_check(struct heap *h); /* SYP_OK or SYP_ESTATE with the damage in the record */
+/* Give every cached block back to the space. */
+void heap_flush(struct heap *h);
+
+#endif

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Commit state of a region.
+ *
+ * Invariants: a bit is set only after the backend committed the whole chunk, and never cleared while the region is
+ * open; committed = bytes of the chunks whose bit is set.  A failed commit keeps the chunks that were committed before
+ * it, so that bits and backend agree; the same call again goes on with the rest. Must not know: blocks, peers, how
+ * memory is made.
+ */
+#include "pool/region.h"
+
+#include "pool/base/arena.h"
+#include "pool/base/atomic.h"
+#include "pool/base/log.h"
+#include "pool/base/status.h"
+#include "pool/stats.h"
+
+#include <string.h>
+
+#define WORD_BITS 64u
+
+void region_round(const struct region_conf *conf, uint64_t *len, uint64_t *meta) {
+    *len = round_up(conf->len, conf->backend->granularity(conf->huge));
+    *meta = round_up(conf->meta, os_page_size());
+}
+
+static uint64_t bits_len(const struct region *r) {
+    return (r->n_chunks + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
+}
+
+/* Figures of private memory stay out of the segment, whose gauges are the pool's of this rank. */
+static void publish_locked(const struct region *r) {
+    if (r->mem.fd >= 0) stats_set(STAT_COMMITTED, r->committed);
+}
+
+static int check_conf(const struct region_conf *conf, uint64_t len, uint64_t meta) {
+    if (conf->len == 0 || conf->len > PTRDIFF_MAX || len > PTRDIFF_MAX)
+        return err_set(SYP_EINVAL, "open \"%s\": length %llu is out of range", conf->name,
+                       (unsigned long long)conf->len);
+    if (conf->meta > conf->len || meta > len)
+        return err_set(SYP_EINVAL, "open \"%s\": symmetric part of %B in a pool of %B", conf->name,
+                       (unsigned long long)conf->meta, (unsigned long long)conf->len);
+    if (!is_pow2(conf->chunk))
+        return err_set(SYP_EINVAL, "open \"%s\": commit unit of %llu bytes is not a power of two", conf->name,
+                       (unsigned long long)conf->chunk);
+    return SYP_OK;
+}
+
+int region_open(struct region *r, const struct region_conf *conf) {
+    uint64_t len, meta, least = conf->backend->granularity(conf->huge);
+    memset(r, 0, sizeof *r);
+    r->mem.fd = -1;
+    r->lock.rank = LOCK_REGION;
+    region_round(conf, &len, &meta);
+    int rc = check_conf(conf, len, meta);
+    if (rc != SYP_OK) return rc;
+    r->backend = conf->backend;
+    r->chunk = conf->chunk < least ? least : conf->chunk;
+    r->n_chunks = (len + r->chunk - 1) / r->chunk;
+    r->bits = map_alloc(bits_len(r));
+    if (!r->bits)
+        return err_set(
+            SYP_ENOMEM,
+            "open \"%s\" of %B: no memory for its commit state of %B; raise the memory limit of this process",
+            conf->name, (unsigned long long)len, (unsigned long long)bits_len(r));
+    struct backend_request req = {.len = len,
+                                  .shared = conf->shared,
+                                  .huge = conf->huge,
+                                  .nodes = conf->nodes,
+                                  .max_node = conf->max_node,
+                                  .name = conf->name};
+    rc = r->backend->create(&r->mem, &req, conf->at);
+    if (rc != SYP_OK) {
+        map_free(r->bits, bits_len(r));
+        r->bits = NULL;
+        return rc;
+    }
+    r->len = len;
+    r->meta = meta;
+    if (conf->commit_full) rc = region_commit(r, 0, len);
+    if (rc != SYP_OK) region_close(r);
+    return rc;
+}
+
+void region_close(struct region *r) {
+    if (!r->bits) return;
+    lock_take(&r->lock);
+    r->committed = 0;
+    publish_locked(r);
+    lock_drop(&r->lock);
+    if (r->backend->destroy(&r->mem) != SYP_OK) log_warn("close the pool: %s", err_record()->text);
+    map_free(r->bits, bits_len(r));
+    r->bits = NULL;
+    r->len = r->meta = 0;
+    r->mem.base = NULL;
+    r->mem.fd = -1;
+}
+
+/* --------------------------------------------------------------------------------------------------- commit */
+
+/* Bits first .. last of word w that belong to the range of chunks [first, last]. */
+static uint64_t word_mask(uint64_t w, uint64_t first, uint64_t last) {
+    uint64_t mask = ~0ull;
+    if (w == first / WORD_BITS) mask &= ~0ull << (first % WORD_BITS);
+    if (w == last / WORD_BITS) mask &= ~0ull >> (WORD_BITS - 1 - last % WORD_BITS);
+    return mask;
+}
+
+static int all_committed(const struct region *r, uint64_t first, uint64_t last) {
+    for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++) {
+        uint64_t mask = word_mask(w, first, last);
+        if ((load_acquire(&r->bits[w]) & mask) != mask) return 0; /* pairs with commit_run_locked */
+    }
+    return 1;
+}
+
+static int is_committed_locked(const struct region *r, uint64_t chunk) {
+    return (int)(load_relaxed(&r->bits[chunk / WORD_BITS]) >> (chunk % WORD_BITS) &
+                 1); /* written under this lock only */
+}
+
+/* Chunks [first, last], none of them committed.  The one place that asks the backend for physical memory: whatever
+ * limits it is compared here. */
+static int commit_run_locked(struct region *r, uint64_t first, uint64_t last) {
+    uint64_t off = first * r->chunk, end = (last + 1) * r->chunk;
+    if (end > r->len) end = r->len;
+    int rc = r->backend->commit(&r->mem, off, end - off);
+    if (rc != SYP_OK) {
+        err_prefix("pool of %B, %B committed", (unsigned long long)r->len, (unsigned long long)r->committed);
+        return rc;
+    }
+    for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++) /* release: pairs with all_committed */
+        store_release(&r->bits[w], load_relaxed(&r->bits[w]) | word_mask(w, first, last));
+    r->committed += end - off;
+    if (r->committed > r->committed_peak) r->committed_peak = r->committed;
+    publish_locked(r);
+    return SYP_OK;
+}
+
+static int commit_missing_locked(struct region *r, uint64_t first, uint64_t last) {
+    int rc = SYP_OK;
+    for (uint64_t i = first; i <= last && rc == SYP_OK; i++) {
+        if (is_committed_locked(r, i)) continue;
+        uint64_t end = i;
+        while (end < last && !is_committed_locked(r, end + 1))
+            end++;
+        rc = commit_run_locked(r, i, end);
+        i = end;
+    }
+    return rc;
+}
+
+int region_commit(struct region *r, uint64_t off, uint64_t len) {
+    if (len == 0) return SYP_OK;
+    if (off > r->len || len > r->len - off)
+        return err_set(SYP_EINVAL, "commit %llu bytes at offset %llu: the pool ends at %llu", (unsigned long long)len,
+                       (unsigned long long)off, (unsigned long long)r->len);
+    int shift = __builtin_ctzll(r->chunk);
+    uint64_t first = off >> shift, last = (off + len - 1) >> shift;
+    if (all_committed(r, first, last)) return SYP_OK;
+    lock_take(&r->lock);
+    int rc = commit_missing_locked(r, first, last);
+    lock_drop(&r->lock);
+    return rc;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writing side of the statistics segment.  Before stats_open, and with SYMPOOL_STATS=off, everything goes to an in-process page
+ * of the same layout, so that writers need no test.  Writers are lock-free, relaxed, and may go on while the segment is opened or closed: what they
+ * write then lands in the old place.
+ */
+#ifndef SYP_POOL_STATS_H
+#define SYP_POOL_STATS_H
+
+#include "pool/stats_shared.h"
+
+#include <stddef.h>
+
+/* One list: id, name, kind, unit, help.  Append only. */
+#define STATS_LIST(X)                                                                                                  \
+    X(STAT_POOL_SIZE, "pool_size", STATS_GAUGE, STATS_UNIT_BYTES, "local_mem_size of this rank")                        \
+    X(STAT_META_SIZE, "meta_size", STATS_GAUGE, STATS_UNIT_BYTES, "symmetric region of this rank")                      \
+    X(STAT_SYMM_USED, "symm_used", STATS_GAUGE, STATS_UNIT_BYTES, "live bytes in the symmetric region")                 \
+    X(STAT_SYMM_PEAK, "symm_peak", STATS_PEAK, STATS_UNIT_BYTES, "most live bytes in the symmetric region")             \
+    X(STAT_HEAP_USED, "heap_used", STATS_GAUGE, STATS_UNIT_BYTES, "live bytes in the local heap")                       \
+    X(STAT_HEAP_PEAK, "heap_peak", STATS_PEAK, STATS_UNIT_BYTES, "most live bytes in the local heap")                   \
+    X(STAT_HEAP_CACHED, "heap_cached", STATS_GAUGE, STATS_UNIT_BYTES, "freed bytes kept for reuse")                     \
+    X(STAT_COMMITTED, "committed", STATS_GAUGE, STATS_UNIT_BYTES, "physical memory asked for")                          \
+    X(STAT_OVERHEAD, "overhead", STATS_GAUGE, STATS_UNIT_BYTES, "control, exchange and statistics segments")            \
+    X(STAT_ALLOCS, "allocs", STATS_COUNTER, STATS_UNIT_COUNT, "allocations served by the pool")                         \
+    X(STAT_FREES, "frees", STATS_COUNTER, STATS_UNIT_COUNT, "blocks given back")                                        \
+    X(STAT_ALLOC_FAILED, "alloc_failed", STATS_COUNTER, STATS_UNIT_COUNT, "allocations that failed")                    \
+    X(STAT_CACHE_HITS, "cache_hits", STATS_COUNTER, STATS_UNIT_COUNT, "allocations served from the cache")              \
+    X(STAT_CACHE_FLUSHES, "cache_flushes", STATS_COUNTER, STATS_UNIT_COUNT, "times the cache was emptied to make room") \
+    X(STAT_BAD_FREES, "bad_frees", STATS_COUNTER, STATS_UNIT_COUNT, "foreign, interior and double frees")               \
+    X(STAT_PRIVATE_ALLOCS, "private_allocs", STATS_COUNTER, STATS_UNIT_COUNT, "allocations served by private memory")   \
+    X(STAT_SYMM_CALLS, "symm_calls", STATS_COUNTER, STATS_UNIT_COUNT, "symmetric allocations and frees")                \
+    X(STAT_OPS, "collectives", STATS_COUNTER, STATS_UNIT_COUNT, "collectives completed")                                \
+    X(STAT_OP_BYTES, "collective_bytes", STATS_COUNTER, STATS_UNIT_BYTES, "payload of completed collectives")           \
+    X(STAT_ZERO_COPY, "zero_copy_ops", STATS_COUNTER, STATS_UNIT_COUNT, "collectives that moved no staged data")        \
+    X(STAT_STAGED, "staged_ops", STATS_COUNTER, STATS_UNIT_COUNT, "collectives that went through staging")              \
+    X(STAT_WAIT_NS, "wait_ns", STATS_COUNTER, STATS_UNIT_NS, "time spent asleep waiting for peers")                     \
+    X(STAT_SLEEPS, "sleeps", STATS_COUNTER, STATS_UNIT_COUNT, "times a wait slept in the kernel")                       \
+    X(STAT_LATE_WAKES, "late_wakes", STATS_COUNTER, STATS_UNIT_COUNT, "sleeps that ran out though the data was there")  \
+    X(STAT_JOIN_NS, "join_ns", STATS_GAUGE, STATS_UNIT_NS, "time the attach took")
+
+enum stats_id {
+#define X(id, name, kind, unit, help) id,
+    STATS_LIST(X)
+#undef X
+    STATS_N
+};
+
+struct stats_identity {
+    int rank, world, local_rank;
+    const char *job;
+    const char *host;
+    const char *backend;
+};
+
+/* Create the segment (publish = 0: in-process page only, zeroed).  Several may be open in tests; the last one opened is written, and
+ * closing it makes the one before current.  One thread at a time opens and closes.  who->host NULL: the machine's name.
+ * SYP_OK always: without memory for the segment the in-process page is used, which one warning says.  stats_close is also
+ * what a forked child calls: its writes then stay its own. */
+int stats_open(int publish, const struct stats_identity *who);
+void stats_close(void);
+void stats_set_state(enum stats_state state);
+void stats_set_job(uint64_t nonce);
+uint64_t stats_overhead(void); /* bytes of the segment, 0 = in-process */
+
+void stats_add(enum stats_id id, uint64_t n);   /* counter, this thread's shard */
+void stats_set(enum stats_id id, uint64_t v);   /* gauge */
+void stats_raise(enum stats_id id, uint64_t v); /* peak: stored when larger */
+uint64_t stats_read(enum stats_id id);          /* sum over shards */
+
+/* One slot per group, 0 .. STATS_OPS - 1.  n_members 0 = slot free again. */
+void stats_op_group(unsigned slot, uint64_t comm_id, uint64_t n_members);
+void stats_op_begin(unsigned slot, enum stats_op_kind kind, uint64_t sequence, uint64_t bytes, uint64_t now);
+void stats_op_waits(unsigned slot, int rank); /* -1 = nobody */
+void stats_op_end(unsigned slot, int result, uint64_t now);
+
+#endif

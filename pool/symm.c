@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The symmetric region: offsets as a pure function of the sequence of calls, and the proof of that sequence.
+ *
+ * Invariants: digest covers calls 1 .. calls; a call is counted under the lock that moved the space, so the order of
+ * the count is the order of the space; a refused allocation is counted and leaves the space as it was.  That is why
+ * memory is committed under the lock.
+ *
+ * Must not know: peers, groups, the control segment that holds the ring.
+ */
+#include "pool/symm.h"
+
+#include "pool/base/os.h"
+#include "pool/base/status.h"
+#include "pool/scope.h"
+#include "pool/stats.h"
+
+#include <string.h>
+
+int symm_init(struct symm *s, struct region *r, struct symm_call *ring) {
+    memset(s, 0, sizeof *s);
+    s->region = r;
+    s->ring = ring;
+    s->lock.rank = LOCK_SYMM;
+    return space_init(&s->space, 0, r->meta);
+}
+
+void symm_fini(struct symm *s) {
+    space_fini(&s->space);
+}
+
+/* --------------------------------------------------------------------------------------- sequence of calls */
+
+/* Every bit of both words reaches every bit of the result (finisher of splitmix64). */
+static uint64_t mix(uint64_t digest, uint64_t word) {
+    uint64_t x = (digest ^ word) + 0x9E3779B97F4A7C15ull;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
+    return x ^ (x >> 31);
+}
+
+/*
+ * Count one call and show it to the peers.  The entry is invalid (number 0) while its fields change: every field is
+ * stored with release, so that a reader who sees a new field sees number 0 or later when it looks again.  Pairs with
+ * symm_read_call.
+ */
+static void count_call_locked(struct symm *s, enum symm_kind kind, uint64_t size, uint64_t align, uint64_t off) {
+    uint64_t failed = off == SPACE_NONE;
+    uint64_t kind_align = (uint64_t)kind | (uint64_t)__builtin_ctzll(align) << 8 | failed << 16;
+    uint64_t number = ++s->calls;
+    s->digest = mix(mix(mix(mix(s->digest, number), kind_align), size), off);
+    struct symm_call *call = &s->ring[(number - 1) % SYMM_RING];
+    store_relaxed(&call->number, 0);
+    store_release(&call->digest, s->digest);
+    store_release(&call->size, size);
+    store_release(&call->kind_align, kind_align);
+    store_release(&call->number, number);
+    stats_add(STAT_SYMM_CALLS, 1);
+    stats_set(STAT_SYMM_USED, s->space.used);
+    stats_raise(STAT_SYMM_PEAK, s->space.used);
+    if (kind == SYMM_FREE)
+        stats_add(STAT_FREES, 1);
+    else
+        stats_add(failed ? STAT_ALLOC_FAILED : STAT_ALLOCS, 1);
+}
+
+int symm_read_call(const struct symm_call *ring, uint64_t number, struct symm_record *out) {
+    if (number == 0) return 0;
+    const struct symm_call *call = &ring[(number - 1) % SYMM_RING];
+    if (load_acquire(&call->number) != number)
+        return 0; /* each acquire here pairs with the release of that field above */
+    uint64_t digest = load_acquire(&call->digest);
+    uint64_t size = load_acquire(&call->size);
+    uint64_t kind_align = load_acquire(&call->kind_align);
+    if (load_relaxed(&call->number) != number) return 0; /* ordered behind the fields by their acquires */
+    *out = (struct symm_record){.number = number,
+                                .digest = digest,
+                                .size = size,
+                                .kind = (int)(kind_align & 0xff),
+                                .align_log2 = (int)(kind_align >> 8 & 0xff),
+                                .failed = (int)(kind_align >> 16 & 1)};
+    return 1;
+}
+
+void symm_position(struct symm *s, uint64_t *calls, uint64_t *digest) {
+    lock_take(&s->lock);
+    *calls = s->calls;
+    *digest = s->digest;
+    lock_drop(&s->lock);
+}
+
+/* ---------------------------------------------------------------------------------------------- allocation */
+
+/* A committed block, or 0 with the record set and the space as it was. */
+static uint32_t try_locked(struct symm *s, uint64_t len, uint64_t align) {
+    uint64_t peak = s->space.used_peak;
+    uint32_t block = space_alloc(&s->space, len, align);
+    if (!block) {
+        uint64_t largest = space_largest_free(&s->space);
+        if (largest >= len && align <= SPACE_GRAIN)
+            err_set(SYP_ENOMEM,
+                    "allocate %B in the symmetric region: no memory for the record of the block; raise the "
+                    "memory limit of this process",
+                    (unsigned long long)len);
+        else
+            err_set(SYP_ENOMEM,
+                    "allocate %B aligned to %B in the symmetric region: largest free block %B, free %B of %B; "
+                    "raise SYMPOOL_META_SIZE",
+                    (unsigned long long)len, (unsigned long long)align, (unsigned long long)largest,
+                    (unsigned long long)(s->region->meta - s->space.used), (unsigned long long)s->region->meta);
+        return 0;
+    }
+    const struct space_block *b = space_at(&s->space, block);
+    if (region_commit(s->region, b->off, b->len) == SYP_OK) return block;
+    space_free(&s->space, block);
+    s->space.used_peak = peak;
+    return 0;
+}
+
+void *symm_alloc(struct symm *s, uint64_t len, uint64_t align, uint32_t scope) {
+    lock_take(&s->lock);
+    uint32_t block = try_locked(s, len, align);
+    uint64_t off = SPACE_NONE;
+    if (block) {
+        off = space_at(&s->space, block)->off;
+        space_at(&s->space, block)->scope = scope;
+    }
+    count_call_locked(s, SYMM_ALLOC, len, align, off);
+    uint64_t number = s->calls;
+    lock_drop(&s->lock);
+    if (block) return region_at(s->region, off);
+    err_operation("symm_malloc");
+    err_sequence(0, number);
+    return NULL;
+}
+
+uint64_t symm_try(struct symm *s, uint64_t len, uint64_t align) {
+    lock_take(&s->lock);
+    uint32_t block = try_locked(s, len, align);
+    uint64_t off = block ? space_at(&s->space, block)->off : SPACE_NONE;
+    lock_drop(&s->lock);
+    return off;
+}
+
+void symm_keep(struct symm *s, uint64_t off, uint64_t len, uint64_t align, uint32_t scope) {
+    lock_take(&s->lock);
+    space_at(&s->space, space_find(&s->space, off))->scope = scope;
+    count_call_locked(s, SYMM_ALLOC, len, align, off);
+    lock_drop(&s->lock);
+}
+
+void symm_undo(struct symm *s, uint64_t off) {
+    lock_take(&s->lock);
+    space_free(&s->space, space_find(&s->space, off));
+    lock_drop(&s->lock);
+}
+
+/* The live block that starts at p; 0 = none. */
+static uint32_t live_at_locked(const struct symm *s, const void *p) {
+    if (!region_contains(s->region, p)) return 0;
+    uint32_t block = space_find(&s->space, region_offset(s->region, p));
+    return block && space_at(&s->space, block)->state == SPACE_LIVE ? block : 0;
+}
+
+/* The live block that contains p; 0 = none. */
+static uint32_t live_around_locked(const struct symm *s, const void *p) {
+    if (!region_contains(s->region, p)) return 0;
+    uint32_t block = space_find_inside(&s->space, region_offset(s->region, p));
+    return block && space_at(&s->space, block)->state == SPACE_LIVE ? block : 0;
+}
+
+int symm_free(struct symm *s, void *p) {
+    lock_take(&s->lock);
+    uint32_t block = live_at_locked(s, p);
+    if (block) {
+        uint64_t off = space_at(&s->space, block)->off;
+        space_free(&s->space, block);
+        count_call_locked(s, SYMM_FREE, off, 1, off);
+        lock_drop(&s->lock);
+        return SYP_OK;
+    }
+    block = live_around_locked(s, p);
+    uint64_t off = block ? space_at(&s->space, block)->off : 0, len = block ? space_at(&s->space, block)->len : 0;
+    lock_drop(&s->lock);
+    stats_add(STAT_BAD_FREES, 1);
+    if (block)
+        return err_set(SYP_EFOREIGN, "free symmetric %p: pointer into the middle of a block of %B that starts at %p", p,
+                       (unsigned long long)len, region_at(s->region, off));
+    if (region_contains(s->region, p) && region_offset(s->region, p) < s->region->meta)
+        return err_set(SYP_EFOREIGN, "free symmetric %p: no live block starts there; double free of %p", p, p);
+    return err_set(SYP_EFOREIGN, "free symmetric %p: not in the symmetric region", p);
+}
+
+/* ------------------------------------------------------------------------------------------------- queries */
+
+uint64_t symm_usable(struct symm *s, const void *p) {
+    lock_take(&s->lock);
+    uint32_t block = live_at_locked(s, p);
+    uint64_t len = block ? space_at(&s->space, block)->len : 0;
+    lock_drop(&s->lock);
+    return len;
+}
+
+int symm_find(struct symm *s, const void *p, void **block, uint64_t *len) {
+    lock_take(&s->lock);
+    uint32_t n = live_around_locked(s, p);
+    if (n) {
+        *block = region_at(s->region, space_at(&s->space, n)->off);
+        *len = space_at(&s->space, n)->len;
+    }
+    lock_drop(&s->lock);
+    return n != 0;
+}
+
+int symm_walk(struct symm *s, int (*fn)(void *arg, const syp_block *b), void *arg) {
+    int rc = SYP_OK;
+    lock_take(&s->lock);
+    for (uint32_t n = s->space.first; n && rc == SYP_OK; n = space_at(&s->space, n)->next) {
+        const struct space_block *b = space_at(&s->space, n);
+        int live = b->state == SPACE_LIVE;
+        syp_pool_id id = scope_id(live ? b->scope : 0);
+        syp_block out = {.size = sizeof out,
+                         .ptr = region_at(s->region, b->off),
+                         .len = b->len,
+                         .where = SYP_WHERE_SYMMETRIC,
+                         .live = live,
+                         .scope = {id.hi, id.lo}};
+        rc = fn(arg, &out);
+    }
+    lock_drop(&s->lock);
+    return rc;
+}
+
+int symm_check(struct symm *s) {
+    lock_take(&s->lock);
+    const char *damage = space_check(&s->space);
+    lock_drop(&s->lock);
+    return damage ? err_set(SYP_ESTATE, "check the symmetric region: %s", damage) : SYP_OK;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The symmetric region of this rank: a space over [0, meta), and the record of the sequence of symmetric calls that proves
+ * symmetry: a rolling digest per call, and a ring of the last SYMM_RING calls that peers read (it lies in the control segment, given by
+ * the caller; only this rank writes it).  Knows no peers: comparing is the collectives' business.
+ */
+#ifndef SYP_POOL_SYMM_H
+#define SYP_POOL_SYMM_H
+
+#include "pool/base/atomic.h"
+#include "pool/base/lock.h"
+#include "pool/region.h"
+#include "pool/space.h"
+
+#define SYMM_RING 1024u
+
+enum symm_kind { SYMM_ALLOC = 1, SYMM_FREE = 2 };
+
+/* One call, as peers read it: number is stored last with release (pairs with symm_read_call) and is 0 while the rest is being written. */
+struct symm_call {
+    atom64 number;  /* 1 .. ; 0 = being written */
+    atom64 digest;  /* of calls 1 .. number */
+    atom64 size;    /* bytes asked for; SYMM_FREE: offset freed */
+    atom64 kind_align; /* enum symm_kind | log2(align) << 8 | failed << 16 */
+};
+
+struct symm {
+    struct region *region;    /* init-const */
+    struct symm_call *ring;   /* init-const; SYMM_RING entries */
+    struct lock lock;         /* LOCK_SYMM */
+    struct space space;
+    uint64_t calls;           /* symmetric calls so far */
+    uint64_t digest;
+};
+
+/* A call as copied out of a ring. */
+struct symm_record {
+    uint64_t number, digest, size;
+    int kind, align_log2, failed;
+};
+
+int symm_init(struct symm *s, struct region *r, struct symm_call *ring);
+void symm_fini(struct symm *s);
+/* Allocate and count the call, also when it fails.  scope: for the walker.  NULL with the record set. */
+void *symm_alloc(struct symm *s, uint64_t len, uint64_t align, uint32_t scope);
+/* Free and count the call.  SYP_OK or SYP_EFOREIGN (not counted). */
+int symm_free(struct symm *s, void *p);
+/* The agreed form, in two steps: try (nothing counted; SPACE_NONE = no room), then keep or undo.  The lock is not held between. */
+uint64_t symm_try(struct symm *s, uint64_t len, uint64_t align);
+void symm_keep(struct symm *s, uint64_t off, uint64_t len, uint64_t align, uint32_t scope);
+void symm_undo(struct symm *s, uint64_t off);
+/* Number of calls and digest, together. */
+void symm_position(struct symm *s, uint64_t *calls, uint64_t *digest);
+uint64_t symm_usable(struct symm *s, const void *p);
+int symm_find(struct symm *s, const void *p, void **block, uint64_t *len);
+int symm_walk(struct symm *s, int (*fn)(void *arg, const syp_block *b), void *arg);
+int symm_check(struct symm *s);
+
+/* Copy call `number` out of a ring (own or a peer's).  1 = there, 0 = not there any more (overwritten) or not yet. */
+int symm_read_call(const struct symm_call *ring, uint64_t number, struct symm_record *out);
+
+#endif

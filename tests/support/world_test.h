@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attached ranks for the tests of everything above the bootstrap: as threads of this process on common mappings (so that ThreadSanitizer sees
+ * races between ranks), or as processes.
+ */
+#ifndef TESTS_WORLD_TEST_H
+#define TESTS_WORLD_TEST_H
+
+#include "allocator/attach.h"
+
+struct world_setup {
+    uint64_t local_mem_size, meta_size; /* 0 = 64 MiB, 16 MiB */
+    int no_meta;                        /* 1 = meta_size really 0 */
+    int64_t timeout_ns;                 /* 0 = 20 s */
+};
+
+/* fn runs in every rank with an attached world, which is detached afterwards (a failure of either counts).  Returns the number of
+ * ranks that failed or were killed without being the victim (-1 = none is meant to die). */
+int worlds_as_threads(int n, const struct world_setup *setup, int (*fn)(struct world *w, void *arg), void *arg);
+int worlds_as_processes(int n, const struct world_setup *setup, int (*fn)(struct world *w, void *arg), void *arg);
+
+/* Delays at every test point, from a random stream per thread: none, a spin, a yield, or a sleep of up to 200 us (in about 1 of `rarity` points).
+ * 0 = off. */
+void delays_on(uint64_t seed, unsigned rarity);
+void delays_off(void);
+
+/* Memory of the rank: in its pool (heap part) or outside. */
+void *world_alloc(struct world *w, size_t len);
+void world_free(struct world *w, void *p);
+
+#endif

@@ -1,0 +1,37 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The one list of Debian packages that building and testing needs.  Installs what is missing, and says so.
+set -eu
+
+# build: compiler, topology module, tools, demo data.   test: unit tests, models, checks.
+PACKAGES="
+gcc make binutils libc6-dev
+libhwloc-dev libnuma-dev libjansson-dev zlib1g-dev dataset-fashion-mnist
+libcunit1-dev g++ clang libclang-rt-14-dev spin strace python3 man-db procps
+"
+
+missing=""
+for p in $PACKAGES; do
+    case "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)" in
+    installed) ;;
+    *) missing="$missing $p" ;;
+    esac
+done
+[ -z "$missing" ] && exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "sympool: this is not a Debian system; install the equivalents of:$missing" >&2
+    exit 1
+fi
+if [ "$(id -u)" = 0 ]; then
+    sudo=""
+elif command -v sudo >/dev/null 2>&1; then
+    sudo="sudo"
+else
+    echo "sympool: missing packages:$missing" >&2
+    echo "sympool: not root and no sudo: ask an administrator to run: apt-get install$missing" >&2
+    exit 1
+fi
+echo "sympool: installing missing Debian packages:$missing"
+$sudo apt-get update -qq
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing

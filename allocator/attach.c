@@ -130,7 +130,6 @@ static int up_join(struct world *w) {
     self->pid = os->pid();
     self->uid = (uint32_t)os->uid();
     self->generation = 1;
-    self->processors = (uint32_t)os->processors();
     self->control_len = sizeof(struct control_head) + coll_board_size();
     self->exchange_len = coll_exchange_size(w->coll_conf.staging);
     os->start_time(self->pid, &self->start_ticks);

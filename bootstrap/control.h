@@ -14,6 +14,7 @@
 #include "pool/base/atomic.h"
 
 #define CONTROL_MAGIC 0x4c5254434d5953ull
+#define CONTROL_PROCESSORS 1024
 #define LIFE_NONE 0u
 #define LIFE_WAITERS 0x80000000u /* FUTEX_WAITERS: whoever sleeps on the word is woken at the death */
 #define LIFE_DIED 0x40000000u    /* FUTEX_OWNER_DIED */
@@ -26,6 +27,7 @@ struct control_head {
     int32_t rank, pid;
     uint32_t generation;
     uint32_t body_off; /* of the collectives' part */
+    uint64_t processors[CONTROL_PROCESSORS / 64]; /* mask of those it may run on; written before the descriptors are sent */
 
     _Alignas(CACHE_LINE) atom32 life; /* polled by peers with plain loads */
     uint32_t pad;

@@ -107,9 +107,7 @@ int peers_reserve(struct peers *p, const struct roster *roster, int me, const st
     p->roster = *roster;
     p->n = roster->n;
     p->me = me;
-    p->n_processors = os->processors();
     int rc = choose_strides(p, layout);
-    p->crowded = p->n_local > p->n_processors;
     if (rc == SYP_OK) {
         p->peer = map_alloc(sizeof *p->peer * (size_t)p->n);
         if (!p->peer) rc = err_set(SYP_ENOMEM, "reserve windows: no memory for the table of %d ranks", p->n);
@@ -234,6 +232,7 @@ static void fill_head(struct peers *p) {
     c->pid = e->pid;
     c->generation = e->generation;
     c->body_off = sizeof *c;
+    os->processors(c->processors, CONTROL_PROCESSORS / 64);
     p->self = c;
 }
 
@@ -398,6 +397,18 @@ static int take_peer(void *arg, int rank, const int fd[FDS_PER_RANK]) {
     return rc;
 }
 
+/* A rank bound to one processor is not crowded as long as the others are bound elsewhere: only all masks together tell. */
+static void count_processors(struct peers *p) {
+    uint64_t all[CONTROL_PROCESSORS / 64] = {0};
+    p->n_processors = 0;
+    for (int r = 0; r < p->n; r++)
+        for (size_t i = 0; p->peer[r].control && i < CONTROL_PROCESSORS / 64; i++)
+            all[i] |= p->peer[r].control->processors[i];
+    for (size_t i = 0; i < CONTROL_PROCESSORS / 64; i++)
+        p->n_processors += __builtin_popcountll(all[i]);
+    p->crowded = p->n_local > p->n_processors;
+}
+
 int peers_map(struct peers *p, uint64_t deadline) {
     if (!p->self || !p->region) return err_set(SYP_ESTATE, "map the peers: this rank's own segments are not open");
     const int mine[FDS_PER_RANK] = {p->region->mem.fd, p->control.fd, p->exchange.fd};
@@ -406,8 +417,10 @@ int peers_map(struct peers *p, uint64_t deadline) {
         struct syp_error why = *err_record(); /* the undo may fail at something, too */
         peers_unmap(p);
         *err_record() = why;
+        return rc;
     }
-    return rc;
+    count_processors(p);
+    return SYP_OK;
 }
 
 void peers_unmap(struct peers *p) {

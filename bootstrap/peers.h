@@ -42,8 +42,8 @@ struct peers {
     struct control_head *self;        /* own control segment, writable */
     struct segment control, exchange; /* own */
     struct region *region;            /* own pool, inside the data window */
-    int n_local, n_processors;        /* ranks on this host; processors this process may run on */
-    int crowded;                      /* more local ranks than processors: waits yield at once */
+    int n_local, n_processors; /* ranks on this host; processors that all of them together may run on */
+    int crowded; /* more local ranks than processors: waits yield at once; known after peers_map */
 };
 
 /* Sizes of the small segments; the body sizes are the collectives' (equal on all ranks). */

@@ -20,7 +20,6 @@ struct roster_entry {
     uint64_t meta_size;
     uint64_t data_len;       /* bytes of the data segment file */
     uint64_t control_len, exchange_len;
-    uint32_t processors;     /* processors it may run on */
     int32_t host_index;      /* 0 .. n_hosts - 1, in order of first rank; filled by rank 0 */
     char addr[80];           /* as rank 0 saw it, for messages */
 };

@@ -139,7 +139,6 @@ static void put_self(struct wire *w, const struct roster_entry *e) {
     wire_put_u64(w, e->data_len);
     wire_put_u64(w, e->control_len);
     wire_put_u64(w, e->exchange_len);
-    wire_put_u32(w, e->processors);
 }
 
 static const char *get_self(struct wire *w, struct roster_entry *e) {
@@ -154,7 +153,6 @@ static const char *get_self(struct wire *w, struct roster_entry *e) {
     e->data_len = wire_get_u64(w);
     e->control_len = wire_get_u64(w);
     e->exchange_len = wire_get_u64(w);
-    e->processors = wire_get_u32(w);
     if (w->bad) return "cut short";
     if (e->rank < 0 || e->rank >= MAX_WORLD) return "rank out of range";
     if (e->pid <= 0) return "process id out of range";

@@ -51,7 +51,8 @@ struct os_ops {
     int (*process_alive)(int pid); /* 1, 0 (a zombie too), or -errno when it cannot be told */
     int (*thread_alive)(int tid);  /* of this process: 1 or 0 */
     int (*start_time)(int pid, uint64_t *ticks); /* field 22 of /proc/PID/stat */
-    int (*processors)(void); /* number of processors this process may run on, >= 1 */
+    /* Number of processors this process may run on, >= 1; mask (NULL = not wanted): one bit each, beyond 64 * words folded back. */
+    int (*processors)(uint64_t *mask, size_t words);
     int (*thread_start)(void *(*run)(void *), void *arg, struct os_thread **out); /* all signals blocked, small stack */
     int (*thread_join)(struct os_thread *t);
     int (*robust_list)(void *head, size_t len); /* set_robust_list of the calling thread */

@@ -277,12 +277,15 @@ static int linux_start_time(int pid, uint64_t *ticks) {
 }
 
 /* By number: glibc's wrapper wants a mask as large as the kernel's, and a fixed cpu_set_t is not on large machines. */
-static int linux_processors(void) {
-    unsigned long mask[8192 / (8 * sizeof(unsigned long))] = {0};
-    long n = SYS(syscall(SYS_sched_getaffinity, 0, sizeof mask, mask));
+static int linux_processors(uint64_t *mask, size_t words) {
+    uint64_t all[8192 / 64] = {0};
+    long n = SYS(syscall(SYS_sched_getaffinity, 0, sizeof all, all));
     int count = 0;
-    for (size_t i = 0; n > 0 && i < (size_t)n / sizeof mask[0]; i++)
-        count += __builtin_popcountl(mask[i]);
+    if (mask) memset(mask, 0, words * sizeof *mask);
+    for (size_t i = 0; n > 0 && i < (size_t)n / sizeof all[0]; i++) {
+        count += __builtin_popcountll(all[i]);
+        if (mask) mask[i % words] |= all[i];
+    }
     return count > 0 ? count : 1;
 }
 

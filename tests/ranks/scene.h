@@ -104,8 +104,7 @@ static inline struct hello hello_of(int rank, int world) {
                                    .meta_size = 1048576,
                                    .data_len = 1 << 24,
                                    .control_len = 8192,
-                                   .exchange_len = 1 << 20,
-                                   .processors = 2};
+                                   .exchange_len = 1 << 20};
     os->start_time(h.self.pid, &h.self.start_ticks);
     host_identity(h.self.host_id);
     return h;

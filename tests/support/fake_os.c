@@ -95,7 +95,7 @@ static long received_fds(const struct msghdr *msg) {
     X(int, process_alive, SPARED, (int pid), (pid), NOTHING(r))                                                        \
     X(int, thread_alive, SPARED, (int tid), (tid), NOTHING(r))                                                         \
     X(int, start_time, FAILABLE, (int pid, uint64_t *ticks), (pid, ticks), NOTHING(r))                                 \
-    X(int, processors, SPARED, (void), (), NOTHING(r))                                                                 \
+    X(int, processors, SPARED, (uint64_t * mask, size_t words), (mask, words), NOTHING(r))                                                                 \
     X(int, thread_start, FAILABLE, (void *(*run)(void *), void *arg, struct os_thread **out), (run, arg, out),         \
       atomic_fetch_add(&threads, r >= 0))                                                                              \
     X(int, thread_join, SPARED, (struct os_thread * t), (t), atomic_fetch_sub(&threads, r >= 0))                       \

@@ -229,7 +229,10 @@ static void processes(void) {
     CHECK_EQ(os->start_time(0, &theirs), -EINVAL);
     cpu_set_t set;
     CHECK_EQ(sched_getaffinity(0, sizeof set, &set), 0);
-    CHECK_EQ(os->processors(), CPU_COUNT(&set));
+    uint64_t mask[CPU_SETSIZE / 64];
+    CHECK_EQ(os->processors(NULL, 0), CPU_COUNT(&set));
+    CHECK_EQ(os->processors(mask, CPU_SETSIZE / 64), CPU_COUNT(&set));
+    CHECK(memcmp(mask, &set, sizeof mask) == 0);
 }
 
 static void *wait_for_end_of_file(void *arg) {

@@ -26,8 +26,7 @@ static struct hello sample(void) {
                                    .meta_size = 1 << 20,
                                    .data_len = 1ull << 30,
                                    .control_len = 8192,
-                                   .exchange_len = 1 << 20,
-                                   .processors = 2};
+                                   .exchange_len = 1 << 20};
     return h;
 }
 
@@ -67,7 +66,6 @@ static void hello_goes_round(void) {
     CHECK_EQ(back.self.data_len, 1ull << 30);
     CHECK_EQ(back.self.control_len, 8192);
     CHECK_EQ(back.self.exchange_len, 1 << 20);
-    CHECK_EQ(back.self.processors, 2);
     CHECK_EQ(back.page_size, 4096);
     CHECK_EQ(back.settings, 7);
     CHECK_EQ(back.staging_size, 1 << 20);

@@ -93,11 +93,12 @@ $(MODULE): pool/topo/topo_module.c pool/topo/topo.h
 	@mkdir -p $(@D)
 	$(Q)echo "  LD  $@"
 	$(Q)$(CC) $(BASE) -shared $(LDBASE) $(CFLAGS) $< -o $@ -lhwloc -lnuma
+PC = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|'
 $(B)/sympool.pc: tools/sympool.pc.in allocator/sympool.h Makefile
-	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+	$(Q)$(PC) $< > $@
 
 # --------------------------------------------------------------------------------------------------- tools
-LINK_SYMPOOL = -L$(B) -lsympool -Wl,-rpath,'$$ORIGIN'
+LINK_SYMPOOL = -L$(B) -lsympool -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
 $(B)/sympool: $(STAT_OBJ)
 	$(Q)echo "  LD  $@"
 	$(Q)$(CC) $(LDBASE) -o $@ $(STAT_OBJ) -ljansson
@@ -150,7 +151,7 @@ install: all
 	ln -sf libsympool.so.0 $(DESTDIR)$(LIBDIR)/libsympool.so
 	install -m 644 $(B)/libsympool.a $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(MODULE) $(DESTDIR)$(LIBDIR)/sympool/
-	install -m 644 $(B)/sympool.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
+	$(PC) tools/sympool.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/sympool.pc
 	install -m 644 allocator/sympool.h $(DESTDIR)$(PREFIX)/include/
 	install -m 755 $(B)/sympool $(B)/sympool-run $(B)/sympool-bench $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 tools/stat/sympool.1 tools/run/sympool-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/

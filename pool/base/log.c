@@ -137,7 +137,7 @@ void log_warn_limited(struct log_limit *limit, const char *fmt, ...) {
     unsigned n = add_relaxed(&limit->said, 1u);
     if (n >= limit->most) return;
     LOG_BODY(SYP_LOG_WARN);
-    if (n + 1 == limit->most) log_warn("the last warning was of a kind that was now given %u times; it is not repeated", limit->most);
+    if (n + 1 == limit->most) log_warn("the last line was of a kind that was now given %u times; it is not repeated", limit->most);
 }
 
 void syp_log_set(void (*fn)(void *arg, int level, const char *text), void *arg) {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* tsan: yes */
 /* The map of addresses.  The ranges are numbers: nothing is mapped. */
 #include "pool/addrmap.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* tsan: yes */
 /*
  * pool/base/arena: arena, mapped tables, slabs; from several threads, and without memory.
  */

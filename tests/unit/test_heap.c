@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* tsan: yes */
 /* The heap, over a region that is only address space: commit makes memory readable where asked, or is only counted. */
 #include "pool/heap.h"
 

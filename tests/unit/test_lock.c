@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* tsan: yes */
 /*
  * pool/base/lock: mutual exclusion, try, wake-ups, fork; and the rank check of debug builds.
  */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* tsan: yes */
 /* Statistics: the segment as a reader from outside sees it, exact sums under threads, and what happens without a
  * segment. */
 #include "pool/stats.h"

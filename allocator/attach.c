@@ -257,7 +257,7 @@ static void publish_figures(struct world *w) {
     if (!w->process) return;
     stats_set(STAT_POOL_SIZE, w->pool->region.len);
     stats_set(STAT_META_SIZE, w->pool->region.meta);
-    stats_set(STAT_OVERHEAD, w->peers.control.len + w->peers.exchange.len + stats_overhead());
+    stats_set(STAT_OVERHEAD, w->peers.control.len + stats_overhead()); /* staging areas are added when they get memory */
     stats_set(STAT_JOIN_NS, os->now() - w->started);
     stats_set_state(STATS_ATTACHED);
 }
@@ -323,8 +323,8 @@ int world_attach(struct world *w, const syp_config *asked) {
 }
 
 int world_detach(struct world *w) {
-    if (coll_busy(&w->coll)) {
-        err_set(SYP_EBUSY, "finalize: a thread of this rank is inside a collective; let it return first");
+    if (coll_claim(&w->coll) != SYP_OK) {
+        err_prefix("finalize");
         return err_operation("finalize");
     }
     if (w->process) stats_set_state(STATS_FINALIZING);
@@ -352,7 +352,9 @@ int world_same(const struct world *w, const syp_config *asked) {
     if (asked->meta_size != SYP_META_DEFAULT && asked->meta_size != w->meta_size)
         text_addf(&t, " meta_size %llu, not %llu;", (unsigned long long)w->meta_size, (unsigned long long)asked->meta_size);
     struct url u;
-    if (asked->addr && url_parse(asked->addr, &u) == SYP_OK && w->who.has_addr &&
+    int rc = asked->addr ? url_parse(asked->addr, &u) : SYP_OK;
+    if (rc != SYP_OK) return rc;
+    if (asked->addr && w->who.has_addr &&
         (strcmp(u.host, w->who.addr.host) != 0 || (u.port && u.port != w->who.addr.port)))
         text_addf(&t, " address %s:%d, not %s;", w->who.addr.host, (int)w->who.addr.port, asked->addr);
     if (asked->job && strcmp(asked->job, w->who.job) != 0) text_addf(&t, " job \"%s\", not \"%s\";", w->who.job, asked->job);

@@ -49,15 +49,30 @@ static void for_all_locks(void (*f)(struct lock *)) {
         if (in_use(&pools[i])) f(&pools[i].region.lock);
 }
 
+/* What this fork holds: pools come and go between prepare and parent. */
+static struct lock forking = LOCK_INIT(LOCK_ATTACH);
+static struct lock *taken[3 * POOLS_MAX];
+static int n_taken;
+
+static void take(struct lock *l) {
+    lock_take(l);
+    taken[n_taken++] = l;
+}
+
 static void prepare(void) {
-    for_all_locks(lock_take);
+    lock_take(&forking);
+    n_taken = 0;
+    for_all_locks(take);
 }
 
 static void parent(void) {
-    for_all_locks(lock_drop);
+    while (n_taken > 0)
+        lock_drop(taken[--n_taken]);
+    lock_drop(&forking);
 }
 
 static void child(void) {
+    lock_reset(&forking);
     process_after_fork(1);
 }
 

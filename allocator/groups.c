@@ -26,12 +26,8 @@ static int find_call(const char *call, const syp_comm *handle, const syp_call *o
     int rc = find_group(call, handle, out);
     *timeout_ns = 0;
     if (rc != SYP_OK || !options) return rc;
-    if (options->size < sizeof *options || options->timeout_ns < 0) {
-        err_set(SYP_EINVAL, "%s: call->size is %zu (expected %zu), call->timeout_ns %lld (0 = default)", call, options->size,
-                sizeof *options, (long long)options->timeout_ns);
-        return err_operation(call);
-    }
-    *timeout_ns = options->timeout_ns;
+    /* what is not usable is refused below, where the other members learn of it */
+    *timeout_ns = options->size < sizeof *options || options->timeout_ns < 0 ? -1 : options->timeout_ns;
     return SYP_OK;
 }
 
@@ -39,12 +35,8 @@ int syp_comm_create(syp_comm *parent, const int *ranks, int n, syp_comm **out) {
     struct comm *p, *made = NULL;
     int rc = find_group("comm_create", parent, &p);
     if (rc != SYP_OK) return rc;
-    if (!out) {
-        err_set(SYP_EINVAL, "comm_create: out is NULL");
-        return err_operation("comm_create");
-    }
-    rc = comm_create(p, ranks, n, &made);
-    *out = (syp_comm *)made;
+    rc = comm_create(p, ranks, n, out ? &made : NULL);
+    if (out) *out = (syp_comm *)made;
     if (rc != SYP_OK) err_operation("comm_create");
     return rc;
 }

@@ -137,6 +137,7 @@ void *syp_realloc(void *p, size_t len) {
 /* ----------------------------------------------------------------------------------------------- questions */
 
 size_t syp_usable_size(const void *p) {
+    (void)process_forked(); /* first: it may have to free the locks */
     struct pool *pool = p ? pool_find(p) : NULL;
     size_t n = pool ? usable(pool, p) : 0;
     if (n == 0) {
@@ -254,7 +255,7 @@ int syp_pool_query(syp_pool_info *out) {
     i.committed_peak = p->region.committed_peak;
     lock_drop(&p->region.lock);
     i.used_peak = i.symm_peak + i.heap_peak;
-    i.overhead = w->peers.control.len + w->peers.exchange.len + stats_overhead();
+    i.overhead = w->peers.control.len + stats_overhead() + coll_staging_bytes(&w->coll);
     i.bad_frees = load_relaxed(&bad_frees);
     *out = i;
     return SYP_OK;

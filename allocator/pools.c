@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "allocator/pools.h"
+#include "allocator/process.h"
 #include "pool/base/log.h"
 #include "pool/base/status.h"
 #include "pool/stats.h"
@@ -43,6 +44,7 @@ void pool_close(struct pool *p) {
     symm_fini(&p->symm);
     heap_fini(&p->heap);
     region_close(&p->region);
+    p->symm.region = p->heap.region = NULL; /* not to be locked by fork any more */
     if (p->window) os->release(p->window, p->window_len);
     p->window = NULL;
     store_release(&p->state, POOL_FREE); /* pairs with pool_new */
@@ -87,16 +89,21 @@ struct pool *pool_private_if_any(void) {
 }
 
 static struct pool *open_private(void) {
+    fork_guard();
     struct pool *p = pool_new();
     if (!p) return NULL;
     int rc = SYP_ENOMEM;
+    syp_error kept = *err_record(); /* refusals on the way to success are no failure */
     for (uint64_t len = PRIVATE_MOST; rc != SYP_OK && len >= PRIVATE_LEAST; len /= 2) {
         struct region_conf conf = {.backend = &backend_host, .len = len, .chunk = 2 << 20, .name = "sympool private"};
         rc = pool_open(p, &conf, 1);
     }
     p->heap.private_memory = 1;
     if (rc == SYP_OK) rc = pool_map(p);
-    if (rc == SYP_OK) return p;
+    if (rc == SYP_OK) {
+        *err_record() = kept;
+        return p;
+    }
     err_prefix("private memory");
     pool_close(p);
     return NULL;

@@ -137,6 +137,7 @@ int syp_finalize(void) {
     }
     rc = world_detach(&the_world);
     settle(rc == SYP_EBUSY ? ATTACHED : COLD);
+    if (rc != SYP_EBUSY) scope_clear();
     return rc;
 }
 

@@ -16,8 +16,8 @@
  *     affinity or locale.  Nothing blocks without a deadline.
  *   - Threads: every function may be called from any thread at any time, except that one group must not be
  *     used by two threads at once (the second caller gets SYP_EBUSY).
- *   - Fork: in a forked child of an attached process every function that returns int returns SYP_EFORKED, except
- *     the queries syp_version(), syp_strerror(), syp_last_error() and syp_has(); allocations come from memory
+ *   - Fork: in a forked child of an attached process every function that returns a status returns SYP_EFORKED, except
+ *     syp_last_error(); syp_has() gives 0, syp_rank() -1 and syp_world_size() 0; allocations come from memory
  *     private to the child, and freeing a block of the parent's pool does nothing.
  *   - No function may be called from a signal handler.
  *   - Public structs start with their own size, set by the caller; a later library reads and writes only that much.
@@ -177,10 +177,12 @@ SYP_API int syp_init_env(void);
 
 /*
  * Leave the job: wait for the peers (bounded by SYMPOOL_FINALIZE_TIMEOUT, 5 s), unmap their pools, release ours.
- * All groups are destroyed.  Live blocks stay readable and writable, as memory of this process alone, until freed;
- * freeing them after finalize is legal.
- * Returns SYP_OK; SYP_ESTATE when not attached; SYP_EPEER or SYP_ETIMEOUT when a peer died or stayed away, in which case
+ * All groups are destroyed, and so is the symmetric region with its blocks.  Live blocks of the local heap stay readable and
+ * writable, as memory of this process alone, until freed; freeing them after finalize is legal.
+ * Returns SYP_OK; SYP_ESTATE when not attached; SYP_EBUSY when another thread of this process is inside a collective (then nothing
+ * was done); SYP_EPEER, SYP_ETIMEOUT or another error of the last meeting when a peer died, stayed away or broke the world, in which case
  * this process has left all the same.
+ * Threads: no other thread may be allocating or looking things up meanwhile; frees and collectives are safe.
  * Collective over the world.  A later syp_init is legal.
  */
 SYP_API int syp_finalize(void);
@@ -262,7 +264,7 @@ typedef struct syp_block {
 } syp_block;
 
 /*
- * Call fn for every block, live and free, of this process's pools in address order.  fn returns 0 to go on, anything
+ * Call fn for every block, live and free, pool by pool, in address order inside each.  fn returns 0 to go on, anything
  * else to stop.  fn runs under the pool's lock: it must not call into sympool.
  * Returns SYP_OK, what fn returned, or SYP_EINVAL (fn NULL).
  */
@@ -285,7 +287,7 @@ typedef struct syp_pool_info {
     uint64_t used_peak;                 /* symm_peak + heap_peak: no more was ever in use at one time */
     uint64_t largest_free;              /* largest block the heap could serve now, cached blocks not counted */
     uint64_t n_live;                    /* live blocks, both together */
-    uint64_t overhead;                  /* bytes of control, exchange and statistics segments of this rank */
+    uint64_t overhead;                  /* memory beside the pool: control and statistics segments, staging areas in use */
     uint64_t bad_frees;                 /* foreign, interior and double frees seen since load */
 } syp_pool_info;
 
@@ -300,7 +302,7 @@ SYP_API int syp_pool_query(syp_pool_info *out);
  * Returns the block in this rank's pool (the others': syp_peer_ptr), or NULL:
  *   SYP_ESTATE    not attached
  *   SYP_EUNSUPPORTED  meta_size is 0
- *   SYP_EINVAL    len is 0 or above PTRDIFF_MAX, here or on another rank
+ *   SYP_EINVAL    len is 0 or above PTRDIFF_MAX (then the other ranks get SYP_EMISMATCH)
  *   SYP_ENOMEM    region full, or one rank (named) could not commit memory
  *   SYP_EMISMATCH different len or alignment (the text lists rank and value)
  *   SYP_EDIVERGED earlier symmetric calls differ
@@ -379,7 +381,8 @@ typedef struct syp_comm syp_comm;
  * out: not NULL; set to the group on members, to NULL on the others.
  * Returns SYP_OK, SYP_EINVAL, SYP_ESTATE, SYP_EMISMATCH (different lists), SYP_ENOMEM (more than 127 groups on a member),
  * SYP_EPEER, SYP_ETIMEOUT, SYP_EABORTED, SYP_EBUSY, SYP_EDIVERGED.
- * Collective over parent.  Blocks up to the default deadline.
+ * Collective over parent.  Blocks up to the default deadline.  Threads: one creation at a time per process; two at once on different
+ * parents may fail with SYP_EBUSY on some members.
  */
 SYP_API int syp_comm_create(syp_comm *parent, const int *ranks, int n, syp_comm **out);
 

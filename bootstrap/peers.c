@@ -28,6 +28,9 @@
 #define F_SEAL_FUTURE_WRITE 0x0010 /* Linux 5.1 */
 #endif
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #define SMALL_GRAIN (64ull << 10) /* of control and exchange strides: a multiple of every page size */
 #define SIZE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
@@ -421,6 +424,14 @@ int peers_map(struct peers *p, uint64_t deadline) {
     }
     count_processors(p);
     return SYP_OK;
+}
+
+int peers_commit_exchange(const struct peers *p, uint64_t off, uint64_t len) {
+    /* by the mapping when the program has closed our descriptor, or the file system cannot */
+    int rc = file_is_ours(&p->exchange) ? os->file_commit(p->exchange.fd, off, len) : -EBADF;
+    if (rc == -EBADF || rc == -EOPNOTSUPP || rc == -ENOSYS)
+        rc = os->advise((char *)p->exchange.base + off, len, MADV_POPULATE_WRITE);
+    return rc;
 }
 
 void peers_unmap(struct peers *p) {

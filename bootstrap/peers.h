@@ -67,6 +67,8 @@ int peers_open_segments(struct peers *p, struct region *own);
 int peers_map(struct peers *p, uint64_t deadline);
 
 /* The undoing ones take any state, partial and undone too, and p all zero.  Each undoes the later steps first. */
+/* Memory for a part of the own exchange segment: 0 or -errno. */
+int peers_commit_exchange(const struct peers *p, uint64_t off, uint64_t len);
 void peers_unmap(struct peers *p);
 void peers_close_segments(struct peers *p);
 void peers_release(struct peers *p);

@@ -114,6 +114,8 @@ static int allreduce_step(struct request *r) {
             break;
         case AR_SLICE_DONE:
             if (!request_all_at(r, c->phase)) return REQUEST_BLOCKED;
+            /* a member that gave up may have changed its buffer while we read it */
+            if ((rc = wait_aborted(r)) != SYP_OK) return rc;
             r->state = AR_COLLECT;
             break;
         case AR_COLLECT:
@@ -160,7 +162,7 @@ int coll_allreduce(struct comm *c, const void *send, void *recv, size_t count, i
     r.count = count;
     r.dtype = dtype;
     r.op = op;
-    r.error = check_call(send, recv, count, dtype, op);
+    if (!r.error) r.error = check_call(send, recv, count, dtype, op);
     r.bytes = r.error ? 0 : count * reduce_size(dtype);
     return request_run(&r);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Barrier: one phase, everybody waits for everybody.  Its check is the one every operation makes.  The barrier of finalize is the same. */
 #include "collectives/request.h"
+#include "pool/base/status.h"
 
 static int barrier_step(struct request *r) {
     if (r->state == 0) {
@@ -10,18 +11,21 @@ static int barrier_step(struct request *r) {
     return request_check(r);
 }
 
-static int barrier(struct comm *c, int kind, int64_t timeout_ns) {
+int coll_barrier(struct comm *c, int64_t timeout_ns) {
     struct request r;
-    int rc = request_begin(&r, c, kind, timeout_ns);
+    int rc = request_begin(&r, c, OP_BARRIER, timeout_ns);
     if (rc != SYP_OK) return rc;
     r.step = barrier_step;
     return request_run(&r);
 }
 
-int coll_barrier(struct comm *c, int64_t timeout_ns) {
-    return barrier(c, OP_BARRIER, timeout_ns);
-}
-
 int coll_finalize(struct comm *world, int64_t timeout_ns) {
-    return barrier(world, OP_FINALIZE, timeout_ns);
+    struct request r;
+    if (world->broken) {
+        *err_record() = world->why;
+        return world->broken;
+    }
+    request_number(&r, world, OP_FINALIZE, timeout_ns);
+    r.step = barrier_step;
+    return request_drive(&r);
 }

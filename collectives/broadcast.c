@@ -81,7 +81,8 @@ static int broadcast_step(struct request *r) {
             r->state = BC_COPY;
             break;
         case BC_COPY:
-            if (c->me != r->root && (rc = take_chunk(r)) != SYP_OK) return rc;
+            /* a root that gave up may have changed its buffer while we read it */
+            if (c->me != r->root && ((rc = take_chunk(r)) != SYP_OK || (rc = wait_aborted(r)) != SYP_OK)) return rc;
             TEST_POINT("broadcast.copied");
             comm_publish(c);
             r->state = BC_COPIED;
@@ -108,7 +109,9 @@ int coll_broadcast(struct comm *c, void *buf, size_t len, int root, int64_t time
     r.send = r.recv = buf;
     r.count = r.bytes = len;
     r.root = root;
-    if (root < 0 || root >= c->n)
+    if (r.error)
+        r.bytes = 0;
+    else if (root < 0 || root >= c->n)
         r.error = err_set(SYP_EINVAL, "broadcast: root is %d, outside 0 .. %d", root, c->n - 1);
     else if (len && !buf)
         r.error = err_set(SYP_EINVAL, "broadcast: buf is NULL for %llu bytes", (unsigned long long)len);

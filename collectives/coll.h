@@ -66,7 +66,8 @@ struct coll {
     struct symm *symm;
     struct coll_conf conf;
     struct lock lock;          /* LOCK_COMM: in_use of comm[] */
-    struct comm *comm;         /* COMM_SLOTS, map_alloc'ed; comm[0] is the world */
+    /* comm[0] is the world.  Part of this struct, and not cleared by coll_close, so that a late caller finds a busy group, not freed memory. */
+    struct comm comm[COMM_SLOTS];
     uint8_t staging_ready[COMM_SLOTS]; /* 1 once the group's staging area has memory; used by the one thread inside the group */
 };
 
@@ -76,8 +77,10 @@ static inline uint64_t coll_exchange_size(uint64_t staging) { return COMM_SLOTS 
 
 int coll_open(struct coll *c, struct peers *p, struct symm *s, const struct coll_conf *conf);
 void coll_close(struct coll *c);
-/* 1 if some thread is inside an operation. */
-int coll_busy(struct coll *c);
+/* Bytes of staging areas that have memory. */
+uint64_t coll_staging_bytes(const struct coll *c);
+/* Take every group for good, before finalize: SYP_OK, or SYP_EBUSY when a thread is inside an operation. */
+int coll_claim(struct coll *c);
 
 /* Groups (comm.c) */
 int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out);
@@ -89,6 +92,7 @@ int comm_break(struct comm *c, int code, int culprit, uint64_t sequence);
 
 /* Operations.  timeout_ns: 0 = the default. */
 int coll_barrier(struct comm *c, int64_t timeout_ns);
+/* The barrier of finalize; the groups are claimed. */
 int coll_finalize(struct comm *world, int64_t timeout_ns);
 int coll_broadcast(struct comm *c, void *buf, size_t len, int root, int64_t timeout_ns);
 int coll_allreduce(struct comm *c, const void *send, void *recv, size_t count, int dtype, int op, int64_t timeout_ns);

@@ -35,9 +35,15 @@ static void refuse_unreachable(struct comm *c, int rank) {
     c->why = *err_record();
 }
 
+static void free_members(struct comm *c) {
+    if (c->member) map_free(c->member, (size_t)c->n * (sizeof *c->member + sizeof *c->rank));
+    c->member = NULL;
+}
+
 /* Fill an unused struct comm.  ranks: world ranks of the members, me among them. */
 static int comm_fill(struct coll *k, struct comm *c, int slot, uint64_t start, const int *ranks, int n) {
     struct comm_member *member = map_alloc((size_t)n * (sizeof *member + sizeof *c->rank));
+    free_members(c);
     if (!member) return err_set(SYP_ENOMEM, "comm_create: no memory for a group of %d members", n);
     c->coll = k;
     c->slot = slot;
@@ -47,9 +53,11 @@ static int comm_fill(struct coll *k, struct comm *c, int slot, uint64_t start, c
     c->own = &own_board(k)->slot[slot];
     c->id = (uint64_t)slot | start << 8;
     c->phase = start;
+    store_seqcst(&c->own->phase, start); /* so that ids and clocks never repeat, also of a group that is not used */
     c->sequence = 0;
     c->symm_agreed = 0;
     c->broken = 0;
+    store_relaxed(&c->own->inside, 0);
     for (int m = 0; m < n; m++) {
         const struct board *b = board_of(k, ranks[m]);
         member[m].rank = c->rank[m] = ranks[m];
@@ -58,15 +66,13 @@ static int comm_fill(struct coll *k, struct comm *c, int slot, uint64_t start, c
         if (!b && !c->broken) refuse_unreachable(c, ranks[m]);
     }
     store_relaxed(&c->own->current, 0);
-    store_relaxed(&c->busy, 0);
     c->in_use = 1;
     stats_op_group((unsigned)slot, (uint64_t)slot, (uint64_t)n);
     return SYP_OK;
 }
 
+/* The table of members stays until the slot is used again: see lingering. */
 static void comm_clear(struct comm *c) {
-    if (c->member) map_free(c->member, (size_t)c->n * (sizeof *c->member + sizeof *c->rank));
-    c->member = NULL;
     c->in_use = 0;
     stats_op_group((unsigned)c->slot, 0, 0);
 }
@@ -74,34 +80,48 @@ static void comm_clear(struct comm *c) {
 /* ------------------------------------------------------------------------------------------------ the world */
 
 int coll_open(struct coll *c, struct peers *p, struct symm *s, const struct coll_conf *conf) {
-    memset(c, 0, sizeof *c);
     c->lock = (struct lock)LOCK_INIT(LOCK_COMM);
     c->peers = p;
     c->symm = s;
     c->conf = *conf;
-    c->comm = map_alloc(COMM_SLOTS * sizeof *c->comm);
+    memset(c->staging_ready, 0, sizeof c->staging_ready);
     int *ranks = map_alloc((size_t)p->n * sizeof *ranks);
-    int rc = SYP_OK;
-    if (!c->comm || !ranks) rc = err_set(SYP_ENOMEM, "init: no memory for the group table");
-    for (int r = 0; rc == SYP_OK && r < p->n; r++)
+    if (!ranks) return err_set(SYP_ENOMEM, "no memory for the group of %d ranks", p->n);
+    for (int r = 0; r < p->n; r++)
         ranks[r] = r;
-    if (rc == SYP_OK) rc = comm_fill(c, &c->comm[0], 0, 0, ranks, p->n);
+    int rc = comm_fill(c, &c->comm[0], 0, 0, ranks, p->n);
     map_free(ranks, (size_t)p->n * sizeof *ranks);
-    if (rc != SYP_OK) coll_close(c);
+    for (int i = 0; rc == SYP_OK && i < COMM_SLOTS; i++)
+        store_release(&c->comm[i].busy, 0); /* pairs with request_take */
     return rc;
 }
 
 void coll_close(struct coll *c) {
-    for (int i = 0; c->comm && i < COMM_SLOTS; i++)
+    for (int i = 0; i < COMM_SLOTS; i++) {
         if (c->comm[i].in_use) comm_clear(&c->comm[i]);
-    if (c->comm) map_free(c->comm, COMM_SLOTS * sizeof *c->comm);
-    memset(c, 0, sizeof *c);
+        free_members(&c->comm[i]);
+    }
 }
 
-int coll_busy(struct coll *c) {
-    for (int i = 0; c->comm && i < COMM_SLOTS; i++)
-        if (c->comm[i].in_use && load_acquire(&c->comm[i].busy)) return 1; /* pairs with request_run */
-    return 0;
+uint64_t coll_staging_bytes(const struct coll *c) {
+    uint64_t n = 0;
+    for (int i = 0; i < COMM_SLOTS; i++)
+        n += c->staging_ready[i];
+    return n * c->conf.staging;
+}
+
+int coll_claim(struct coll *c) {
+    lock_take(&c->lock); /* no group is made meanwhile */
+    for (int i = 0; i < COMM_SLOTS; i++) {
+        uint32_t idle = 0;
+        if (cas_acquire(&c->comm[i].busy, &idle, 1)) continue; /* pairs with request_end */
+        while (i-- > 0)
+            store_release(&c->comm[i].busy, 0);
+        lock_drop(&c->lock);
+        return err_set(SYP_EBUSY, "a thread of this rank is inside a collective; let it return first");
+    }
+    lock_drop(&c->lock);
+    return SYP_OK;
 }
 
 /* ----------------------------------------------------------------------------------------- publish and break */
@@ -125,6 +145,7 @@ int comm_break(struct comm *c, int code, int culprit, uint64_t sequence) {
     uint64_t why = (uint64_t)(uint32_t)-code | (uint64_t)(uint32_t)(culprit + 1) << 8 | sequence << 32;
     store_relaxed(&c->own->abort_why, why);
     store_release(&c->own->abort_group, c->id + 1); /* pairs with wait_aborted */
+    atomic_thread_fence(memory_order_seq_cst);      /* before the caller touches its buffers again, and before the sleepers are read */
     /* Wake every member wherever it sleeps: on our phase, or on another member's. */
     for (int m = 0; m < c->n; m++) {
         const struct comm_slot *slot = c->member[m].slot;
@@ -155,15 +176,15 @@ static int exchange_step(struct request *r) {
     return request_check(r);
 }
 
+/* The parent is taken; it stays taken, so that nobody's post changes while the payloads are read. */
 static int create_exchange(struct comm *parent, struct request *r, const struct create_round *mine, int n, int error) {
-    int rc = request_begin(r, parent, OP_COMM_CREATE, 0);
-    if (rc != SYP_OK) return rc;
+    request_number(r, parent, OP_COMM_CREATE, 0);
     r->step = exchange_step;
     r->count = (uint64_t)n;
     r->error = error;
     memcpy(r->payload, mine, sizeof *mine);
     r->payload_len = sizeof *mine;
-    return request_run(r);
+    return request_drive(r);
 }
 
 static uint64_t list_digest(const int *ranks, int n) {
@@ -185,11 +206,21 @@ static int check_list(const struct comm *parent, const int *ranks, int n) {
     return SYP_OK;
 }
 
+/* Is a member of the group that had this slot still inside its last operation, reading our posts?  Then they must not be overwritten. */
+static int lingering(const struct comm *c) {
+    for (int m = 0; c->member && m < c->n; m++) {
+        const struct comm_slot *slot = c->member[m].slot;
+        if (m == c->me || !slot || life_of(c->coll->peers, c->member[m].rank)) continue;
+        if (load_acquire((atom64 *)&slot->inside) == c->id + 1) return 1; /* pairs with request_end */
+    }
+    return 0;
+}
+
 static void free_slots(struct coll *k, uint64_t *bits) {
     memset(bits, 0, COMM_SLOTS / 8);
     lock_take(&k->lock);
     for (int i = 0; i < COMM_SLOTS; i++)
-        if (!k->comm[i].in_use) bits[i / 64] |= 1ull << (i % 64);
+        if (!k->comm[i].in_use && !lingering(&k->comm[i])) bits[i / 64] |= 1ull << (i % 64);
     lock_drop(&k->lock);
 }
 
@@ -219,12 +250,11 @@ static int lists_agree(struct comm *parent, const struct request *r, uint64_t di
     return SYP_OK;
 }
 
-int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out) {
+/* comm_create with the parent taken.  refused: SYP_OK, or why our call is not legal. */
+static int create(struct comm *parent, const int *ranks, int n, int refused, struct comm **out) {
     struct coll *k = parent->coll;
     struct create_round mine = {0};
     struct request r;
-    *out = NULL;
-    int refused = check_list(parent, ranks, n);
     mine.list_digest = refused ? 0 : list_digest(ranks, n);
     free_slots(k, mine.free_slots);
     int rc = create_exchange(parent, &r, &mine, n, refused);
@@ -257,6 +287,16 @@ int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out)
     return rc;
 }
 
+int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out) {
+    if (out) *out = NULL;
+    int rc = request_take(parent, OP_COMM_CREATE);
+    if (rc != SYP_OK) return rc;
+    int refused = out ? check_list(parent, ranks, n) : err_set(SYP_EINVAL, "comm_create: out is NULL");
+    rc = create(parent, ranks, n, refused, out);
+    request_release(parent);
+    return rc;
+}
+
 int comm_destroy(struct comm *c) {
     uint32_t idle = 0;
     if (!cas_acquire(&c->busy, &idle, 1)) /* pairs with request_run */
@@ -264,7 +304,7 @@ int comm_destroy(struct comm *c) {
     struct coll *k = c->coll;
     lock_take(&k->lock);
     comm_clear(c);
-    lock_drop(&k->lock);
     store_release(&c->busy, 0);
+    lock_drop(&k->lock);
     return SYP_OK;
 }

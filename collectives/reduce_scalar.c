@@ -6,6 +6,7 @@
  * min and max of floating point: a NaN operand gives the canonical quiet NaN, -0 is below +0.  Integers wrap around.
  */
 #include "collectives/reduce.h"
+#include "pool/base/point.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -126,6 +127,7 @@ void reduce_push(char *const *dst, int n_dst, const char *const *src, int n, siz
     for (size_t at = 0; at < count; at += per_block) {
         size_t m = count - at < per_block ? count - at : per_block;
         memcpy(acc, src[0] + at * size, m * size);
+        TEST_POINT("reduce.block");
         for (int k = 1; k < n; k++)
             combine(acc, src[k] + at * size, m);
         for (int d = 0; d < n_dst; d++)

@@ -36,33 +36,52 @@ const char *op_name(int kind) {
     }
 }
 
-int request_begin(struct request *r, struct comm *c, int kind, int64_t timeout_ns) {
-    memset(r, 0, sizeof *r);
-    r->c = c;
-    r->kind = kind;
+int request_take(struct comm *c, int kind) {
     uint32_t idle = 0;
-    if (!cas_acquire(&c->busy, &idle, 1)) { /* pairs with request_run */
+    if (!cas_acquire(&c->busy, &idle, 1)) { /* pairs with request_release */
         err_set(SYP_EBUSY, "%s on group %d: another thread of this rank is inside an operation of this group; use one group per "
                            "thread", op_name(kind), c->slot);
         return err_operation(op_name(kind));
     }
-    if (c->broken) {
-        syp_error *e = err_record();
-        *e = c->why;
+    int rc = c->broken;
+    if (!c->in_use) {
+        err_set(SYP_ESTATE, "%s on group %d: the group was destroyed", op_name(kind), c->slot);
+        rc = err_operation(op_name(kind));
+    } else if (rc) {
+        *err_record() = c->why;
         err_prefix("%s: group %d is broken", op_name(kind), c->slot);
         err_operation(op_name(kind));
-        store_release(&c->busy, 0);
-        return c->broken;
     }
+    if (rc) store_release(&c->busy, 0);
+    return rc;
+}
+
+void request_release(struct comm *c) {
+    store_release(&c->own->inside, 0); /* pairs with lingering */
+    store_release(&c->busy, 0);        /* pairs with request_take */
+}
+
+void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns) {
+    memset(r, 0, sizeof *r);
+    r->c = c;
+    r->kind = kind;
     r->sequence = ++c->sequence;
+    store_relaxed(&c->own->inside, c->id + 1); /* published by the post; read by lingering */
     r->start = os->now();
     r->deadline = deadline_after(r->start, timeout_ns > 0 ? timeout_ns : c->coll->conf.timeout_ns);
     r->stall = (uint64_t)c->coll->conf.stall_ns;
     r->next_warning = r->stall ? r->start + r->stall : 0;
-    return SYP_OK;
+    if (timeout_ns < 0) /* posted, so that the other members learn that this call is no call */
+        r->error = err_set(SYP_EINVAL, "%s: the syp_call is not usable: its size is too small or its timeout_ns negative", op_name(kind));
 }
 
-int request_run(struct request *r) {
+int request_begin(struct request *r, struct comm *c, int kind, int64_t timeout_ns) {
+    int rc = request_take(c, kind);
+    if (rc == SYP_OK) request_number(r, c, kind, timeout_ns);
+    return rc;
+}
+
+int request_drive(struct request *r) {
     struct comm *c = r->c;
     stats_op_begin((unsigned)c->slot, (enum stats_op_kind)r->kind, r->sequence, r->bytes, r->start);
     int rc;
@@ -78,7 +97,12 @@ int request_run(struct request *r) {
         if (c->broken) c->why = *err_record();
     }
     stats_op_end((unsigned)c->slot, rc, os->now());
-    store_release(&c->busy, 0); /* pairs with request_begin */
+    return rc;
+}
+
+int request_run(struct request *r) {
+    int rc = request_drive(r);
+    request_release(r->c);
     return rc;
 }
 
@@ -291,14 +315,14 @@ int request_corrupt(struct request *r, int member, const char *field, uint64_t v
 int request_staging(struct request *r) {
     struct comm *c = r->c;
     struct coll *k = c->coll;
-    struct segment *x = &k->peers->exchange;
     if (!k->staging_ready[c->slot]) {
-        int rc = os->file_commit(x->fd, staging_off(c), k->conf.staging);
+        int rc = peers_commit_exchange(k->peers, staging_off(c), k->conf.staging);
         if (rc < 0)
             return err_sys(SYP_ENOMEM, -rc, "%s: committing a staging area of %B failed; lower SYMPOOL_STAGING_SIZE or use pool "
                                             "buffers", op_name(r->kind), (unsigned long long)k->conf.staging);
         k->staging_ready[c->slot] = 1;
+        stats_set(STAT_OVERHEAD, stats_read(STAT_OVERHEAD) + k->conf.staging);
     }
-    r->staging = (char *)x->base + staging_off(c);
+    r->staging = (char *)k->peers->exchange.base + staging_off(c);
     return SYP_OK;
 }

@@ -37,9 +37,16 @@ struct request {
     uint64_t chunk, done; /* elements per round, elements finished */
 };
 
-/* Take the group, number the operation.  SYP_EBUSY, the group's own error when it is broken. */
+/* Take the group for this thread: SYP_EBUSY, SYP_ESTATE (destroyed), the group's own error when it is broken.  And give it back. */
+int request_take(struct comm *c, int kind);
+void request_release(struct comm *c);
+/* Number an operation of a group that is taken.  timeout_ns: 0 = default, < 0 = the caller's options were not usable. */
+void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns);
+/* Run to the end; the group stays taken, so that the posts stay readable. */
+int request_drive(struct request *r);
+
+/* What a blocking call is: take and number; drive and give back. */
 int request_begin(struct request *r, struct comm *c, int kind, int64_t timeout_ns);
-/* Run to the end and give the group back.  What a blocking call returns. */
 int request_run(struct request *r);
 
 /* Post our side: parameters, symmetric position, payload; next phase. */

@@ -72,15 +72,17 @@ uint64_t coll_symm_alloc(struct coll *c, uint64_t len, uint64_t align, uint32_t 
     r.root = is_pow2(align) ? __builtin_ctzll(align) : -1;
     memcpy(r.payload, &mine, sizeof mine);
     r.payload_len = sizeof mine;
-    rc = request_run(&r);
+    rc = request_drive(&r);
     uint64_t off = SPACE_NONE;
     if (rc == SYP_OK) rc = verdict(&r, len, &off);
     if (rc != SYP_OK) {
         err_operation("symm_malloc");
         err_sequence(0, r.sequence);
         if (mine.off != SPACE_NONE) symm_undo(c->symm, mine.off);
-        return SPACE_NONE;
+        off = SPACE_NONE;
+    } else {
+        symm_keep(c->symm, off, len, align, scope);
     }
-    symm_keep(c->symm, off, len, align, scope);
+    request_release(&c->comm[0]);
     return off;
 }

@@ -49,7 +49,7 @@ static void describe_call(struct text *t, const struct symm_record *r) {
         text_addf(t, "freed the block at offset %llu", (unsigned long long)r->size);
     else
         text_addf(t, "asked %llu bytes%s", (unsigned long long)r->size, r->failed ? " and got none" : "");
-    if (r->kind == SYMM_ALLOC && r->align_log2 > 6) text_addf(t, " aligned to %llu", 1ull << r->align_log2);
+    if (r->kind == SYMM_ALLOC && r->align_log2 > 6) text_addf(t, " aligned to %llu", 1ull << (r->align_log2 & 63));
 }
 
 static int same_call(const struct symm_record *a, const struct symm_record *b) {

@@ -123,6 +123,7 @@ static int next_gone(const struct comm *c, int from, int *reason) {
 
 int wait_aborted(struct request *r) {
     struct comm *c = r->c;
+    atomic_thread_fence(memory_order_acquire); /* what was read of the members' data, before the look; pairs with comm_break */
     for (int m = 0; m < c->n; m++)
         /* pairs with comm_break */
         if (m != c->me && load_acquire((atom64 *)&c->member[m].slot->abort_group) == c->id + 1) return give_up_aborted(r, m);

@@ -21,7 +21,7 @@
     X(STAT_HEAP_PEAK, "heap_peak", STATS_PEAK, STATS_UNIT_BYTES, "most live bytes in the local heap")                   \
     X(STAT_HEAP_CACHED, "heap_cached", STATS_GAUGE, STATS_UNIT_BYTES, "freed bytes kept for reuse")                     \
     X(STAT_COMMITTED, "committed", STATS_GAUGE, STATS_UNIT_BYTES, "physical memory asked for")                          \
-    X(STAT_OVERHEAD, "overhead", STATS_GAUGE, STATS_UNIT_BYTES, "control, exchange and statistics segments")            \
+    X(STAT_OVERHEAD, "overhead", STATS_GAUGE, STATS_UNIT_BYTES, "control and statistics segments, staging in use")       \
     X(STAT_ALLOCS, "allocs", STATS_COUNTER, STATS_UNIT_COUNT, "allocations served by the pool")                         \
     X(STAT_FREES, "frees", STATS_COUNTER, STATS_UNIT_COUNT, "blocks given back")                                        \
     X(STAT_ALLOC_FAILED, "alloc_failed", STATS_COUNTER, STATS_UNIT_COUNT, "allocations that failed")                    \

@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The one list of Debian packages that building and testing needs.  Installs what is missing, and says so.
+# sh tools/deps.sh [heavy]
+# The lists of Debian packages that building and testing need.  Installs what is missing, and says so.
+# heavy: instead those that only the full tests need.
 set -eu
 
 # build: compiler, topology module, tools, demo data.   test: unit tests, models, checks.
@@ -9,6 +11,16 @@ gcc make binutils libc6-dev
 libhwloc-dev libnuma-dev libjansson-dev zlib1g-dev dataset-fashion-mnist
 libcunit1-dev g++ pkg-config clang libclang-rt-14-dev spin strace python3 man-db procps
 "
+PACKAGES_HEAVY="python3-numpy python3-torch"
+
+case ${1:-} in
+"") ;;
+heavy) PACKAGES=$PACKAGES_HEAVY ;;
+*)
+    echo "usage: sh tools/deps.sh [heavy]" >&2
+    exit 2
+    ;;
+esac
 
 missing=""
 for p in $PACKAGES; do

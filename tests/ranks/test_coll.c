@@ -5,6 +5,7 @@
  * over overlapping groups with delays at every publish.
  */
 #include "collectives/reduce.h"
+#include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
 #include "tests/support/world_test.h"
@@ -199,6 +200,8 @@ static int mismatches(struct world *w, void *arg) {
     NEED(w, coll_allreduce(c, x, x, 16, 99, SYP_SUM, 0) == SYP_EINVAL);
     NEED(w, coll_allreduce(c, x, x, 16, SYP_FLOAT32, 99, 0) == SYP_EINVAL);
     NEED(w, coll_allreduce(c, x, x, SIZE_MAX / 2, SYP_FLOAT32, SYP_SUM, 0) == SYP_EINVAL);
+    /* options that are no options */
+    NEED(w, coll_barrier(c, r == 1 ? -1 : 0) == (r == 1 ? SYP_EINVAL : SYP_EMISMATCH));
     NEED(w, coll_barrier(c, 0) == SYP_OK); /* the group is as good as before */
     return one_allreduce(w, c, 5000, 5, 1);
 }
@@ -236,6 +239,36 @@ static void timeout_names_the_late(void) {
     CHECK_EQ(worlds_as_threads(3, NULL, late_then_leave, NULL), 0);
 }
 
+/* A rank held up in the middle of its reduction resumes after the others gave up and used their buffers: it must not report success. */
+static int slow_reduction;
+static void hold_up(const char *point) {
+    if (!slow_reduction || strcmp(point, "reduce.block") != 0) return;
+    slow_reduction = 0;
+    os->sleep(700 * NS_PER_MS);
+}
+
+static int straggler(struct world *w, void *arg) {
+    (void)arg;
+    struct comm *c = world_comm(w);
+    size_t count = 200000;
+    float *x = world_alloc(w, count * sizeof *x);
+    for (size_t i = 0; i < count; i++)
+        x[i] = 1;
+    slow_reduction = c->me == 1;
+    test_point_hook = hold_up;
+    int rc = coll_allreduce(c, x, x, count, SYP_FLOAT32, SYP_SUM, c->me == 1 ? 0 : 200 * (int64_t)NS_PER_MS);
+    NEED(w, rc == (c->me == 1 ? SYP_EABORTED : SYP_ETIMEOUT));
+    for (size_t i = 0; i < count; i++)
+        x[i] = -1; /* ours again, as far as we know */
+    if (c->me == 0) os->sleep(900 * NS_PER_MS); /* alive while the other one finds out */
+    world_vanish(w);
+    return 0;
+}
+
+static void a_straggler_reports_no_success(void) {
+    CHECK_EQ(worlds_as_processes(2, NULL, straggler, NULL), 0);
+}
+
 /* ------------------------------------------------------------------------------------------------- groups */
 
 static int groups(struct world *w, void *arg) {
@@ -263,6 +296,20 @@ static int groups(struct world *w, void *arg) {
             NEED(w, comm_destroy(again) == SYP_OK);
         }
     }
+    /* a group that is destroyed unused, and the next one in its slot: whoever still uses the first is told */
+    struct comm *first = NULL, *second = NULL;
+    int with_one[2] = {0, 1}, with_two[2] = {0, 2};
+    int32_t value = 1;
+    NEED(w, comm_create(c, with_one, 2, &first) == SYP_OK);
+    if (me == 0) NEED(w, comm_destroy(first) == SYP_OK);
+    NEED(w, comm_create(c, with_two, 2, &second) == SYP_OK);
+    if (second) NEED(w, coll_allreduce(second, &value, &value, 1, SYP_INT32, SYP_SUM, 0) == SYP_OK && value == 2);
+    if (me == 1) {
+        int rc = coll_allreduce(first, &value, &value, 1, SYP_INT32, SYP_SUM, 100 * (int64_t)NS_PER_MS);
+        NEED(w, (rc == SYP_EPEER || rc == SYP_ETIMEOUT) && value == 1);
+        NEED(w, comm_destroy(first) == SYP_OK);
+    }
+    if (second) NEED(w, comm_destroy(second) == SYP_OK);
     int wrong[2] = {0, 0};
     NEED(w, comm_create(c, wrong, 2, &again) == SYP_EINVAL && !again);
     int other[2] = {0, me == 0 ? 1 : 2};
@@ -380,6 +427,7 @@ int main(int argc, char **argv) {
                                                            {"types_and_operations", types_and_operations},
                                                            {"refused_calls", refused_calls},
                                                            {"timeout_names_the_late", timeout_names_the_late},
+                                                           {"a_straggler_reports_no_success", a_straggler_reports_no_success},
                                                            {"groups_of_ranks", groups_of_ranks},
                                                            {"as_many_groups_as_there_are", as_many_groups_as_there_are},
                                                            {"random_programs", random_programs},

@@ -346,6 +346,29 @@ static void misuse(void) {
     CHECK_STR(syp_strerror(12345), "unknown status");
 }
 
+static void *barriers(void *arg) {
+    int rc;
+    while ((rc = syp_barrier(NULL, NULL)) == SYP_OK || rc == SYP_EBUSY)
+        ;
+    *(int *)arg = rc;
+    return NULL;
+}
+
+/* Finalize while another thread runs collectives: refused as busy, or done; the thread gets a clear code, nothing crashes. */
+static void finalize_beside_collectives(void) {
+    for (int i = 0; i < 30; i++) {
+        int rc, last = 0;
+        pthread_t t;
+        CHECK_EQ(attach(), SYP_OK);
+        pthread_create(&t, NULL, barriers, &last);
+        while ((rc = syp_finalize()) == SYP_EBUSY)
+            ;
+        CHECK_EQ(rc, SYP_OK);
+        pthread_join(t, NULL);
+        CHECK_EQ(last, SYP_ESTATE);
+    }
+}
+
 int main(void) {
     return check_main("api", (struct check_test[]){{"never_calls_malloc", never_calls_malloc},
                                                    {"memory", memory},
@@ -353,5 +376,6 @@ int main(void) {
                                                    {"scopes_and_walk", scopes_and_walk},
                                                    {"torch_entries", torch_entries},
                                                    {"misuse", misuse},
+                                                   {"finalize_beside_collectives", finalize_beside_collectives},
                                                    {0}});
 }

@@ -2,8 +2,8 @@
 /*
  * The one place where the library waits for a peer.
  *
- *   spin    (every rank has a processor: up to SYMPOOL_SPIN; ranks outnumber the processors: a few pauses)
- *   yield   (only when crowded: a pure spin would burn the time slice of the rank we wait for)
+ *   spin    (every rank has a processor: up to SYMPOOL_SPIN, with a yield now and then; ranks outnumber the processors: a few pauses)
+ *   yield   (when crowded: a pure spin would burn the time slice of the rank we wait for)
  *   sleep   futex on the awaited phase, in slices of 1 ms doubling to 8; after each slice look at life, aborts and the deadline
  *
  * A sleeper announces whose phase it sleeps on (slot->asleep) before it looks at the phase a last time; a publisher stores the phase before it looks
@@ -177,6 +177,7 @@ static int wait_awake(const struct request *r) {
         uint64_t now = os->now();
         if (!end) end = now + (uint64_t)k->conf.spin_ns;
         if (now >= end) return reached(r);
+        os->yield(); /* the scheduler may have put the awaited rank behind us on this very processor */
     } while (1);
 }
 

@@ -277,19 +277,27 @@ static int pair_rank(int rank, int n, void *arg) {
 struct undoing {
     uint64_t nonce;
     unsigned k; /* the call that fails */
+    atom32 up, done; /* ranks that are up; 1 = rank 0 has undone */
 };
 
 /* Undoing goes on when a call refuses: what stays mapped goes with its window. */
 static int undoing_rank(int rank, int n, void *arg) {
-    const struct undoing *m = arg;
+    struct undoing *m = arg;
     struct local_rank l = {0};
     struct roster roster;
-    if (local_roster(&roster, n, m->nonce) != SYP_OK || local_up(&l, &roster, rank, in_seconds(10)) != SYP_OK) return 1;
+    int rc = local_roster(&roster, n, m->nonce);
+    if (rc == SYP_OK) rc = local_up(&l, &roster, rank, in_seconds(10));
+    add_relaxed(&m->up, 1);
+    if (rc != SYP_OK) return 1;
+    /* one rank at a time: the fault must not hit the other one's work */
+    while (rank == 0 ? load_acquire(&m->up) < 2 : load_acquire(&m->done) == 0)
+        os->yield();
     keeper_stop(&l.keeper);
-    fake_os_fail(m->k, ENOMEM);
+    if (rank == 0) fake_os_fail(m->k, ENOMEM);
     peers_unmap(&l.peers);
     peers_close_segments(&l.peers);
-    fake_os_fail(0, 0);
+    if (rank == 0) fake_os_fail(0, 0);
+    store_release(&m->done, 1);
     local_down(&l);
     return 0;
 }

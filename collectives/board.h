@@ -37,7 +37,7 @@ struct comm_post {
 struct comm_slot {
     _Alignas(CACHE_LINE) atom64 phase; /* release: comm_publish.  acquire: wait_reached */
     atom64 current;                    /* sequence | kind << 56, for messages about who is behind */
-    atom64 inside;                     /* comm id + 1 while in an operation; release at its end: request_end / lingering */
+    atom64 inside;                     /* comm id + 1 while in an operation; release at its end: request_release / lingering */
     atom64 abort_group;                /* comm id this rank gave up, + 1; release after abort_why.  pairs with wait_aborted */
     atom64 abort_why;                  /* -code | culprit + 1 << 8 | sequence << 32 */
     _Alignas(CACHE_LINE) atom64 asleep; /* rank whose phase this member sleeps on, + 1; 0 = awake.  seq_cst on both sides: wait_sleep / comm_publish */

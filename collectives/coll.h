@@ -56,7 +56,7 @@ struct comm {
     uint64_t phase;            /* ours, as published */
     uint64_t sequence;         /* operations begun */
     uint64_t symm_agreed;      /* symmetric calls known to be equal on all members */
-    atom32 busy;               /* 1 = a thread is inside an operation; acquire/release: request_begin / request_end */
+    atom32 busy;               /* 1 = a thread is inside an operation; acquire/release: request_take / request_release */
     int broken;                /* SYP_E* of the operation that broke the group */
     syp_error why;             /* its record */
 };

@@ -114,7 +114,7 @@ int coll_claim(struct coll *c) {
     lock_take(&c->lock); /* no group is made meanwhile */
     for (int i = 0; i < COMM_SLOTS; i++) {
         uint32_t idle = 0;
-        if (cas_acquire(&c->comm[i].busy, &idle, 1)) continue; /* pairs with request_end */
+        if (cas_acquire(&c->comm[i].busy, &idle, 1)) continue; /* pairs with request_release */
         while (i-- > 0)
             store_release(&c->comm[i].busy, 0);
         lock_drop(&c->lock);
@@ -211,7 +211,7 @@ static int lingering(const struct comm *c) {
     for (int m = 0; c->member && m < c->n; m++) {
         const struct comm_slot *slot = c->member[m].slot;
         if (m == c->me || !slot || life_of(c->coll->peers, c->member[m].rank)) continue;
-        if (load_acquire((atom64 *)&slot->inside) == c->id + 1) return 1; /* pairs with request_end */
+        if (load_acquire((atom64 *)&slot->inside) == c->id + 1) return 1; /* pairs with request_release */
     }
     return 0;
 }
@@ -299,7 +299,7 @@ int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out)
 
 int comm_destroy(struct comm *c) {
     uint32_t idle = 0;
-    if (!cas_acquire(&c->busy, &idle, 1)) /* pairs with request_run */
+    if (!cas_acquire(&c->busy, &idle, 1)) /* pairs with request_release */
         return err_set(SYP_EBUSY, "comm_destroy: a thread is inside an operation of group %d", c->slot);
     struct coll *k = c->coll;
     lock_take(&k->lock);

@@ -12,15 +12,6 @@
 
 #include <stdlib.h>
 
-static int failed_check(struct world *w, const char *what) {
-    fprintf(stderr, "rank %d: %s: %s\n", w->who.rank, what, syp_error_text());
-    return 1;
-}
-#define NEED(w, cond)                                                                                                  \
-    do {                                                                                                               \
-        if (!(cond)) return failed_check((w), #cond);                                                                  \
-    } while (0)
-
 static struct comm *world_comm(struct world *w) {
     return &w->coll.comm[0];
 }

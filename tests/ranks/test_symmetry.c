@@ -10,14 +10,6 @@
 
 #include <stdlib.h>
 
-#define NEED(w, cond)                                                                                                  \
-    do {                                                                                                               \
-        if (!(cond)) {                                                                                                 \
-            fprintf(stderr, "rank %d: %s (line %d): %s\n", (w)->who.rank, #cond, __LINE__, syp_error_text());            \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-
 static struct comm *world_comm(struct world *w) {
     return &w->coll.comm[0];
 }

@@ -8,6 +8,17 @@
 
 #include "allocator/attach.h"
 
+#include <stdio.h>
+
+/* In a rank's function: say which condition failed on which rank, with the error record, and fail. */
+#define NEED(w, cond)                                                                                                  \
+    do {                                                                                                               \
+        if (!(cond)) {                                                                                                 \
+            fprintf(stderr, "rank %d: %s (line %d): %s\n", (w)->who.rank, #cond, __LINE__, syp_error_text());            \
+            return 1;                                                                                                  \
+        }                                                                                                              \
+    } while (0)
+
 struct world_setup {
     uint64_t local_mem_size, meta_size; /* 0 = 64 MiB, 16 MiB */
     int no_meta;                        /* 1 = meta_size really 0 */

@@ -232,8 +232,9 @@ int syp_pool_query(syp_pool_info *out) {
     struct world *w;
     int rc = process_need("pool_query", &w);
     if (rc != SYP_OK) return rc;
-    if (!out || out->size < sizeof *out) {
-        err_set(SYP_EINVAL, "pool_query: out is NULL or out->size is below %zu", sizeof *out);
+    const size_t oldest = offsetof(syp_pool_info, heap_quarantined); /* fields from here on came later */
+    if (!out || out->size < oldest) {
+        err_set(SYP_EINVAL, "pool_query: out is NULL or out->size is below %zu", oldest);
         return err_operation("pool_query");
     }
     struct pool *p = w->pool;
@@ -247,6 +248,7 @@ int syp_pool_query(syp_pool_info *out) {
     i.heap_used = p->heap.used;
     i.heap_peak = p->heap.used_peak;
     i.heap_cached = p->heap.cache.bytes;
+    i.heap_quarantined = p->heap.parked_bytes;
     i.n_live += p->heap.n_live;
     i.largest_free = space_largest_free(&p->heap.space);
     lock_drop(&p->heap.lock);
@@ -257,6 +259,6 @@ int syp_pool_query(syp_pool_info *out) {
     i.used_peak = i.symm_peak + i.heap_peak;
     i.overhead = w->peers.control.len + stats_overhead() + coll_staging_bytes(&w->coll);
     i.bad_frees = load_relaxed(&bad_frees);
-    *out = i;
+    memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
     return SYP_OK;
 }

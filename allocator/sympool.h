@@ -54,7 +54,7 @@ enum {
     SYP_ENOMEM = -2,       /* no memory for the request (pool full, limit reached, or commit refused) */
     SYP_ESTATE = -3,       /* not legal now: not attached, already attached with other arguments, scope not open */
     SYP_EUNSUPPORTED = -4, /* this build, machine or configuration cannot do it */
-    SYP_EBUSY = -5,        /* another thread is using this group */
+    SYP_EBUSY = -5,        /* another thread is using this group; or a straggler may still write the memory asked for */
     SYP_EFOREIGN = -6,     /* the pointer is not (or no longer) a live block of the pool */
 
     /* the ranks disagree; every member of the group got this error for this call, the group stays usable */
@@ -289,6 +289,7 @@ typedef struct syp_pool_info {
     uint64_t n_live;                    /* live blocks, both together */
     uint64_t overhead;                  /* memory beside the pool: control and statistics segments, staging areas in use */
     uint64_t bad_frees;                 /* foreign, interior and double frees seen since load */
+    uint64_t heap_quarantined;          /* freed bytes kept back because a straggler of a broken operation may write them */
 } syp_pool_info;
 
 /* Fill *out.  Returns SYP_OK, SYP_EINVAL (out NULL or size unknown), SYP_ESTATE (not attached). */
@@ -306,6 +307,7 @@ SYP_API int syp_pool_query(syp_pool_info *out);
  *   SYP_ENOMEM    region full, or one rank (named) could not commit memory
  *   SYP_EMISMATCH different len or alignment (the text lists rank and value)
  *   SYP_EDIVERGED earlier symmetric calls differ
+ *   SYP_EBUSY     the block would lie where, on one rank (named), a straggler of a broken operation may still write
  *   SYP_EPEER, SYP_ETIMEOUT, SYP_EABORTED, SYP_EBUSY  as for any operation on the world group
  * Collective over the world.  Blocks like a collective.
  */
@@ -323,7 +325,8 @@ SYP_API void *syp_symm_aligned_alloc(size_t align, size_t len);
  * compares them at the smallest number of calls any member has made; a difference is SYP_EDIVERGED on every
  * member, naming the first diverging call, the ranks and both sizes.  A rank that is ahead is legal until a barrier
  * on the world.  Counts as a call also when it fails.
- * Returns the block or NULL: SYP_ESTATE, SYP_EUNSUPPORTED, SYP_EINVAL, SYP_ENOMEM.  Never blocks.
+ * Returns the block or NULL: SYP_ESTATE, SYP_EUNSUPPORTED, SYP_EINVAL, SYP_ENOMEM, SYP_EBUSY (as in
+ * syp_symm_malloc; on some ranks only it is a divergence).  Never blocks.
  */
 SYP_API void *syp_symm_malloc_local(size_t len);
 

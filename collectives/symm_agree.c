@@ -12,7 +12,7 @@
 /* What a rank tells about its attempt. */
 struct attempt {
     uint64_t off;   /* SPACE_NONE = failed */
-    int32_t status; /* SYP_OK, SYP_ENOMEM */
+    int32_t status; /* SYP_OK, SYP_ENOMEM, SYP_EBUSY */
     int32_t sys_errno;
 };
 _Static_assert(sizeof(struct attempt) <= POST_PAYLOAD, "travels inside the post");
@@ -33,6 +33,12 @@ static int verdict(const struct request *r, uint64_t len, uint64_t *off) {
     for (int m = 0; m < c->n; m++) {
         memcpy(&his, request_payload(r, m), sizeof his);
         int rank = c->member[m].rank;
+        if (his.status == SYP_EBUSY) {
+            err_set(SYP_EBUSY, "symm_malloc of %B: on rank %d a straggler of a broken operation may still write there; call "
+                               "syp_comm_buffers_safe on every rank, then allocate again; no rank got the block",
+                    (unsigned long long)len, rank);
+            return err_peer(rank, c->coll->peers->roster.rank[rank].pid);
+        }
         if (his.status != SYP_OK) {
             char why[80] = "";
             struct text t = TEXT_INIT(why);
@@ -63,7 +69,7 @@ uint64_t coll_symm_alloc(struct coll *c, uint64_t len, uint64_t align, uint32_t 
     } else {
         mine.off = symm_try(c->symm, len, align);
         if (mine.off == SPACE_NONE) {
-            mine.status = SYP_ENOMEM;
+            mine.status = err_record()->code == SYP_EBUSY ? SYP_EBUSY : SYP_ENOMEM;
             mine.sys_errno = err_record()->sys_errno;
         }
     }

@@ -4,7 +4,7 @@
  * once more after the cache was given back, commit.
  *
  * Invariants (heap_check): used and n_live are those of the SPACE_LIVE blocks, cache.bytes those of the SPACE_CACHED
- * ones; a block that was handed out is committed, and stays so while it is cached.  The lock is not held while memory
+ * ones, parked_bytes those of the SPACE_PARKED ones; a block that was handed out is committed, and stays so while it is cached.  The lock is not held while memory
  * is committed.
  *
  * Must not know: peers, scopes beyond their number, who calls.
@@ -145,6 +145,34 @@ static int bad_pointer(struct heap *h, const void *p, const char *what) {
                    what, p);
 }
 
+/* A freed block that a straggler of a broken operation may still write. */
+static void park_locked(struct heap *h, uint32_t block) {
+    struct space_block *b = space_at(&h->space, block);
+    b->state = SPACE_PARKED;
+    b->left = h->parked;
+    h->parked = block;
+    h->parked_bytes += b->len;
+}
+
+void heap_quarantine_release(struct heap *h) {
+    lock_take(&h->lock);
+    uint32_t block = h->parked;
+    h->parked = 0;
+    while (block) {
+        struct space_block *b = space_at(&h->space, block);
+        uint32_t next = b->left;
+        b->left = 0;
+        h->parked_bytes -= b->len;
+        if (quarantine_hits(&h->region->quarantine, b->off, b->len))
+            park_locked(h, block);
+        else if (!cache_keep(&h->cache, &h->space, block, b->tag))
+            space_free(&h->space, block);
+        block = next;
+    }
+    publish_locked(h);
+    lock_drop(&h->lock);
+}
+
 int heap_free(struct heap *h, void *p) {
     lock_take(&h->lock);
     uint32_t block = live_at_locked(h, p);
@@ -155,7 +183,10 @@ int heap_free(struct heap *h, void *p) {
     const struct space_block *b = space_at(&h->space, block);
     h->used -= b->len;
     h->n_live--;
-    if (!cache_keep(&h->cache, &h->space, block, b->tag)) space_free(&h->space, block);
+    if (quarantine_hits(&h->region->quarantine, b->off, b->len))
+        park_locked(h, block);
+    else if (!cache_keep(&h->cache, &h->space, block, b->tag))
+        space_free(&h->space, block);
     publish_locked(h);
     lock_drop(&h->lock);
     if (!h->private_memory) stats_add(STAT_FREES, 1);
@@ -193,7 +224,9 @@ int heap_resize(struct heap *h, void *p, uint64_t len) {
     }
     const struct space_block *b = space_at(&h->space, block);
     uint64_t before = b->len;
-    int done = space_resize(&h->space, block, len);
+    /* what a block gives up must not be reused while it is quarantined: then it keeps it */
+    int keep = len < before && quarantine_hits(&h->region->quarantine, b->off + len, before - len);
+    int done = keep || space_resize(&h->space, block, len);
     h->used -= before;
     add_used_locked(h, b->len);
     publish_locked(h);
@@ -253,7 +286,7 @@ int heap_walk(struct heap *h, int (*fn)(void *arg, const syp_block *b), void *ar
 static const char *check_locked(const struct heap *h) {
     const char *damage = space_check(&h->space);
     if (damage) return damage;
-    uint64_t live = 0, n_live = 0, cached = 0;
+    uint64_t live = 0, n_live = 0, cached = 0, parked = 0, parked_bytes = 0;
     for (uint32_t n = h->space.first; n; n = space_at(&h->space, n)->next) {
         const struct space_block *b = space_at(&h->space, n);
         if (b->state == SPACE_LIVE) {
@@ -261,10 +294,18 @@ static const char *check_locked(const struct heap *h) {
             n_live++;
         } else if (b->state == SPACE_CACHED) {
             cached += b->len;
+        } else if (b->state == SPACE_PARKED) {
+            parked += b->len;
         }
     }
     if (live != h->used || n_live != h->n_live) return "bytes or number of live blocks are miscounted";
     if (cached != h->cache.bytes) return "bytes of cached blocks are miscounted";
+    for (uint32_t n = h->parked; n && parked; n = space_at(&h->space, n)->left) {
+        if (space_at(&h->space, n)->state != SPACE_PARKED) return "the list of parked blocks is damaged";
+        parked -= space_at(&h->space, n)->len;
+        parked_bytes += space_at(&h->space, n)->len;
+    }
+    if (parked || parked_bytes != h->parked_bytes) return "bytes of parked blocks are miscounted";
     return cache_check(&h->cache, &h->space);
 }
 

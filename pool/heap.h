@@ -21,6 +21,8 @@ struct heap {
     uint64_t n_live;
     uint64_t bad_frees;
     uint64_t retries;       /* allocations that needed the cache flushed */
+    uint32_t parked;        /* blocks freed while quarantined, linked by space_block.left; not in used and n_live */
+    uint64_t parked_bytes;
     int private_memory;     /* set by the owner after heap_init: its figures are not the pool's */
 };
 
@@ -38,6 +40,8 @@ void heap_fini(struct heap *h);
 void *heap_alloc(struct heap *h, const struct heap_want *want);
 /* SYP_OK or SYP_EFOREIGN with the record set ("double free of ...", "pointer into the middle of a block of ..."). */
 int heap_free(struct heap *h, void *p);
+/* A quarantine of the region has ended: blocks freed meanwhile that no other range holds are free now. */
+void heap_quarantine_release(struct heap *h);
 /* In place: 1 done, 0 not possible, SYP_EFOREIGN. */
 int heap_resize(struct heap *h, void *p, uint64_t len);
 /* Usable bytes of the live block starting at p; 0 = none starts there. */

@@ -51,6 +51,7 @@ int region_open(struct region *r, const struct region_conf *conf) {
     memset(r, 0, sizeof *r);
     r->mem.fd = -1;
     r->lock.rank = LOCK_REGION;
+    quarantine_init(&r->quarantine);
     region_round(conf, &len, &meta);
     int rc = check_conf(conf, len, meta);
     if (rc != SYP_OK) return rc;

@@ -11,6 +11,7 @@
 
 #include "pool/backend.h"
 #include "pool/base/lock.h"
+#include "pool/quarantine.h"
 
 struct region_conf {
     const struct backend_ops *backend;
@@ -34,6 +35,7 @@ struct region {
     _Atomic uint64_t *bits;            /* set under the lock with release, read without */
     uint64_t n_chunks;
     uint64_t committed, committed_peak; /* bytes; lock */
+    struct quarantine quarantine;       /* ranges that must not be reused yet; its own lock */
 };
 
 /* Rounded length and meta that region_open will use for this configuration (peers must agree before it is opened). */

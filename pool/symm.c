@@ -111,7 +111,13 @@ static uint32_t try_locked(struct symm *s, uint64_t len, uint64_t align) {
         return 0;
     }
     const struct space_block *b = space_at(&s->space, block);
-    if (region_commit(s->region, b->off, b->len) == SYP_OK) return block;
+    if (quarantine_hits(&s->region->quarantine, b->off, b->len))
+        err_set(SYP_EBUSY,
+                "allocate %B in the symmetric region: its place %llu is quarantined, a straggler of a broken operation "
+                "may still write there; call syp_comm_buffers_safe on every rank, then allocate again",
+                (unsigned long long)len, (unsigned long long)b->off);
+    else if (region_commit(s->region, b->off, b->len) == SYP_OK)
+        return block;
     space_free(&s->space, block);
     s->space.used_peak = peak;
     return 0;

@@ -41,7 +41,7 @@ struct symm_record {
 
 int symm_init(struct symm *s, struct region *r, struct symm_call *ring);
 void symm_fini(struct symm *s);
-/* Allocate and count the call, also when it fails.  scope: for the walker.  NULL with the record set. */
+/* Allocate and count the call, also when it fails (SYP_ENOMEM; SYP_EBUSY = the bytes are quarantined, see quarantine.h).  scope: for the walker.  NULL with the record set. */
 void *symm_alloc(struct symm *s, uint64_t len, uint64_t align, uint32_t scope);
 /* Free and count the call.  SYP_OK or SYP_EFOREIGN (not counted). */
 int symm_free(struct symm *s, void *p);

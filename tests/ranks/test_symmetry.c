@@ -201,10 +201,25 @@ static int one_rank_short(struct world *w, void *arg) {
     return 0;
 }
 
+/* A straggler may still write where the block would lie, on one rank: nobody gets it, until that is over. */
+static int one_rank_quarantined(struct world *w, void *arg) {
+    (void)arg;
+    struct quarantine *q = &w->pool->region.quarantine;
+    if (w->who.rank == 2) NEED(w, quarantine_add(q, 1, 4096, 64) == SYP_OK);
+    NEED(w, coll_symm_alloc(&w->coll, 8192, 64, 0) == SPACE_NONE);
+    NEED(w, err_record()->code == SYP_EBUSY && err_record()->peer == 2 && strstr(syp_error_text(), "syp_comm_buffers_safe"));
+    NEED(w, coll_symm_alloc(&w->coll, 4096, 64, 0) == 0);
+    if (w->who.rank == 2) NEED(w, quarantine_remove(q, 1) == 1);
+    NEED(w, coll_symm_alloc(&w->coll, 8192, 64, 0) == 4096);
+    return 0;
+}
+
 static void agreement(void) {
     CHECK_EQ(worlds_as_processes(3, NULL, disagreeing_sizes, NULL), 0);
     CHECK_EQ(worlds_as_threads(3, NULL, disagreeing_sizes, NULL), 0);
     CHECK_EQ(worlds_as_processes(3, NULL, one_rank_short, NULL), 0);
+    CHECK_EQ(worlds_as_processes(3, NULL, one_rank_quarantined, NULL), 0);
+    CHECK_EQ(worlds_as_threads(3, NULL, one_rank_quarantined, NULL), 0);
 }
 
 int main(void) {

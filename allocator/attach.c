@@ -221,7 +221,7 @@ static void down_peers(struct world *w) {
 }
 
 static int up_groups(struct world *w) {
-    return coll_open(&w->coll, &w->peers, &w->pool->symm, &w->coll_conf);
+    return coll_open(&w->coll, &w->peers, &w->pool->symm, &w->pool->heap, &w->coll_conf);
 }
 
 static void down_groups(struct world *w) {
@@ -328,7 +328,7 @@ int world_detach(struct world *w) {
         return err_operation("finalize");
     }
     if (w->process) stats_set_state(STATS_FINALIZING);
-    int rc = coll_finalize(&w->coll.comm[0], conf_int(CONF_FINALIZE_TIMEOUT));
+    int rc = coll_finalize(coll_meeting(&w->coll), conf_int(CONF_FINALIZE_TIMEOUT));
     syp_error why = *err_record();
     TEST_POINT("finalize.met");
     undo(w);

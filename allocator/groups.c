@@ -22,6 +22,8 @@ static int find_group(const char *call, const syp_comm *handle, struct comm **ou
     return SYP_OK;
 }
 
+#define CALL_UNUSABLE "the syp_call is not usable: its size is too small or its timeout_ns negative"
+
 static int find_call(const char *call, const syp_comm *handle, const syp_call *options, struct comm **out, int64_t *timeout_ns) {
     int rc = find_group(call, handle, out);
     *timeout_ns = 0;
@@ -47,6 +49,57 @@ int syp_comm_destroy(syp_comm *comm) {
     if (rc != SYP_OK) return rc;
     rc = c->slot == 0 ? err_set(SYP_EINVAL, "comm_destroy: the world group ends with syp_finalize") : comm_destroy(c);
     if (rc != SYP_OK) err_operation("comm_destroy");
+    return rc;
+}
+
+int syp_comm_abort(syp_comm *comm) {
+    struct comm *c = NULL;
+    int rc = find_group("comm_abort", comm, &c);
+    return rc == SYP_OK ? comm_abort(c) : rc;
+}
+
+int syp_comm_buffers_safe(syp_comm *comm) {
+    struct comm *c = NULL;
+    int rc = find_group("comm_buffers_safe", comm, &c);
+    if (rc == SYP_OK && (rc = comm_buffers_safe(c)) != SYP_OK) err_operation("comm_buffers_safe");
+    return rc;
+}
+
+int syp_comm_agree(syp_comm *comm, uint64_t *flags, const syp_call *call) {
+    struct comm *c = NULL;
+    int64_t timeout;
+    int rc = find_call("comm_agree", comm, call, &c, &timeout);
+    if (rc == SYP_OK && (!flags || timeout < 0)) {
+        rc = err_set(SYP_EINVAL, "comm_agree: %s", flags ? CALL_UNUSABLE : "flags is NULL");
+        err_operation("comm_agree");
+    }
+    return rc == SYP_OK ? comm_agree(c, flags, timeout) : rc;
+}
+
+int syp_comm_failed(syp_comm *comm, int *ranks, int n) {
+    struct comm *c = NULL;
+    int rc = find_group("comm_failed", comm, &c);
+    if (rc == SYP_OK && (n < 0 || (n && !ranks))) {
+        rc = err_set(SYP_EINVAL, "comm_failed: room for %d ranks at %p", n, (void *)ranks);
+        err_operation("comm_failed");
+    }
+    return rc == SYP_OK ? comm_failed(c, ranks, n) : rc;
+}
+
+int syp_comm_shrink(syp_comm *comm, unsigned flags, const syp_call *call, syp_comm **out) {
+    struct comm *c = NULL, *made = NULL;
+    int64_t timeout;
+    if (out) *out = NULL;
+    int rc = find_call("comm_shrink", comm, call, &c, &timeout);
+    if (rc == SYP_OK && (!out || timeout < 0 || (flags & ~(unsigned)SYP_SHRINK_GIVE_UP))) {
+        rc = !out          ? err_set(SYP_EINVAL, "comm_shrink: out is NULL")
+             : timeout < 0 ? err_set(SYP_EINVAL, "comm_shrink: %s", CALL_UNUSABLE)
+                           : err_set(SYP_EINVAL, "comm_shrink: flags 0x%x; SYP_SHRINK_GIVE_UP is the only one", flags);
+        err_operation("comm_shrink");
+    }
+    if (rc != SYP_OK) return rc;
+    rc = comm_shrink(c, (flags & SYP_SHRINK_GIVE_UP) != 0, timeout, &made);
+    *out = (syp_comm *)made;
     return rc;
 }
 

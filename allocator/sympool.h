@@ -56,6 +56,7 @@ enum {
     SYP_EUNSUPPORTED = -4, /* this build, machine or configuration cannot do it */
     SYP_EBUSY = -5,        /* another thread is using this group; or a straggler may still write the memory asked for */
     SYP_EFOREIGN = -6,     /* the pointer is not (or no longer) a live block of the pool */
+    SYP_EREACH = -7,       /* the rank is not reachable by load and store: it runs on another host */
 
     /* the ranks disagree; every member of the group got this error for this call, the group stays usable */
     SYP_EMISMATCH = -20, /* different operation, count, type, root or arguments on different ranks */
@@ -383,9 +384,9 @@ typedef struct syp_comm syp_comm;
  * new group), the same list on every member of parent; not kept.  n: 1 .. size of parent.
  * out: not NULL; set to the group on members, to NULL on the others.
  * Returns SYP_OK, SYP_EINVAL, SYP_ESTATE, SYP_EMISMATCH (different lists), SYP_ENOMEM (more than 127 groups on a member),
- * SYP_EPEER, SYP_ETIMEOUT, SYP_EABORTED, SYP_EBUSY, SYP_EDIVERGED.
- * Collective over parent.  Blocks up to the default deadline.  Threads: one creation at a time per process; two at once on different
- * parents may fail with SYP_EBUSY on some members.
+ * SYP_EPEER, SYP_ETIMEOUT, SYP_EABORTED, SYP_EBUSY, SYP_EDIVERGED; SYP_EREACH: a listed rank is on another host.
+ * Collective over parent; on a world of several hosts over the ranks of this host, which list ranks of it.  Blocks up to the default
+ * deadline.  Threads: may make groups of different parents at the same time.
  */
 SYP_API int syp_comm_create(syp_comm *parent, const int *ranks, int n, syp_comm **out);
 
@@ -451,6 +452,60 @@ SYP_API int syp_broadcast(void *buf, size_t len, int root, syp_comm *comm, const
  */
 SYP_API int syp_allreduce(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, syp_comm *comm,
                           const syp_call *call);
+
+/* ----------------------------------------------------------------------------------------- after a failure */
+
+/*
+ * A group is broken once an operation on it returned SYP_EPEER, SYP_ETIMEOUT or SYP_EABORTED: every later operation on it fails at once with that
+ * error.  Those who live go on in these steps (after MPI's user-level failure mitigation, whose terms they use):
+ *
+ *     syp_comm_shrink       a working group of those who live
+ *     syp_rejoin            or: replacements for those who died, and the world is whole again
+ */
+
+/*
+ * Break the group for all members: their running or next operation on it returns SYP_EABORTED naming this rank.  From any thread, also while
+ * another one is inside an operation of the group, which then returns the same.  Not collective.  Returns at once.
+ * Returns SYP_OK (also when it was broken already), SYP_ESTATE.
+ */
+SYP_API int syp_comm_abort(syp_comm *comm);
+
+/*
+ * May the buffers of the operation that broke the group be written or reused?  A member that was stopped, or has not noticed the failure yet, may still
+ * store into this rank's receive buffer until it has left the operation or died.  Until then the library keeps freed blocks that overlap the buffer from
+ * reuse (syp_pool_info.heap_quarantined); what the caller keeps using is his to watch.
+ * Returns SYP_OK: nobody stores into them any more (also when the group is not broken).  SYP_EBUSY: the text names the member.  SYP_ESTATE.
+ * Not collective, never blocks; ask again.
+ */
+SYP_API int syp_comm_buffers_safe(syp_comm *comm);
+
+/*
+ * One view for all members that live, also on a broken group: the bitwise and of all their *flags, and the set of members that are gone (syp_comm_failed).
+ * flags: not NULL; in and out.  Either all that return SYP_OK have the same values, whoever dies meanwhile and whenever, or it is as if the call was not made.
+ * Returns SYP_OK, SYP_EINVAL; SYP_ETIMEOUT (a living member, named, did not call; the same call can be tried again); SYP_EMISMATCH (members called
+ * syp_comm_shrink); SYP_EABORTED (the others gave this rank up); SYP_EREACH, SYP_EBUSY, SYP_ESTATE.
+ * Collective over the members that live.  Blocks up to the deadline.
+ */
+SYP_API int syp_comm_agree(syp_comm *comm, uint64_t *flags, const syp_call *call);
+
+/*
+ * Members that the last syp_comm_agree or syp_comm_shrink of this group found dead, left or given up: the same on every member.
+ * ranks: room for n ranks of the world, NULL when n is 0.  Returns how many there are, which may be more than n; or SYP_EINVAL, SYP_ESTATE.
+ */
+SYP_API int syp_comm_failed(syp_comm *comm, int *ranks, int n);
+
+enum { SYP_SHRINK_GIVE_UP = 1 }; /* members that live but do not come before the deadline are left out, too */
+
+/*
+ * A group of the members that live, in their old order.  comm: the group; broken by this call if it is not yet, so that members inside an operation
+ * come, too.  It stays for syp_comm_failed and syp_comm_buffers_safe until destroyed.  flags: 0 or SYP_SHRINK_GIVE_UP, equal on all members.
+ * out: not NULL; the new group, a group like any other.
+ * Returns SYP_OK; SYP_EBUSY (a member, named, lives but did not come before the deadline; shrink again, or give it up: it then gets SYP_EABORTED when it
+ * comes, and its late stores reach only quarantined buffers); SYP_ENOMEM (no group slot free on all); SYP_EMISMATCH, SYP_EABORTED, SYP_EREACH, SYP_EINVAL,
+ * SYP_ESTATE.
+ * Collective over the members that live.  Blocks up to the deadline (call, or the default).
+ */
+SYP_API int syp_comm_shrink(syp_comm *comm, unsigned flags, const syp_call *call, syp_comm **out);
 
 /* ---------------------------------------------------------------------------------------------- pluggable */
 

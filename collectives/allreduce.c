@@ -157,6 +157,7 @@ int coll_allreduce(struct comm *c, const void *send, void *recv, size_t count, i
     int rc = request_begin(&r, c, OP_ALLREDUCE, timeout_ns);
     if (rc != SYP_OK) return rc;
     r.step = allreduce_step;
+    r.pushed = 1;
     r.send = send;
     r.recv = recv;
     r.count = count;

@@ -6,12 +6,15 @@
  * One slot per group.  `phase` is the slot's clock: a 64-bit number that only grows, over all groups that ever use the slot; every wait of
  * the library is "that member's phase >= target", so no interleaving of operations can confuse two of them and nothing is ever reset.
  *
+ * Agreements among the survivors have records of their own (struct vote), because they work on a broken group, too.
+ *
  * An operation of sequence s posts its parameters in post[s & 1], then advances the phase.  Two posts suffice: a member posts s + 2 only after
  * it saw every other member's post of s + 1, which that member makes after it has done with post s.
  */
 #ifndef SYP_COLLECTIVES_BOARD_H
 #define SYP_COLLECTIVES_BOARD_H
 
+#include "bootstrap/roster.h"
 #include "pool/base/atomic.h"
 #include "pool/symm.h"
 
@@ -44,9 +47,26 @@ struct comm_slot {
     _Alignas(CACHE_LINE) struct comm_post post[2];
 };
 
+/*
+ * This member's part in agreement `number` of the group (agree.c).  Written by its owner alone and never taken back before the agreement is
+ * over, so it is still there after the owner's death.
+ */
+#define PROPOSAL_WORDS 5
+#define VERDICT_WORDS (4 + MAX_WORLD / 64)
+struct vote {
+    _Alignas(CACHE_LINE) atom64 number; /* 0 = being prepared; release: vote_post.  acquire: vote_of */
+    atom64 comm_id;
+    atom64 proposal[PROPOSAL_WORDS];
+    atom64 promised; /* highest ballot this member began; seq_cst against the same word of the others: propose */
+    atom64 accepted; /* ballot << 1 | which verdict it is for, 0 = none; seq_cst likewise */
+    atom64 decided;  /* 1 + which verdict is final, 0 = none; release: propose.  acquire: adopt */
+    atom64 verdict[2][VERDICT_WORDS];
+};
+
 struct board {
     struct symm_call ring[SYMM_RING]; /* this rank's symmetric calls */
     struct comm_slot slot[COMM_SLOTS];
+    struct vote vote[COMM_SLOTS][2]; /* of agreement k: [k & 1]; a slow member may still read the last one */
 };
 
 #endif

@@ -13,6 +13,7 @@
 #include "bootstrap/life.h"
 #include "bootstrap/peers.h"
 #include "collectives/board.h"
+#include "pool/heap.h"
 #include "pool/stats.h"
 #include "pool/symm.h"
 
@@ -23,7 +24,9 @@ enum op_kind {
     OP_ALLREDUCE = STATS_OP_ALLREDUCE,
     OP_SYMM_MALLOC = STATS_OP_SYMM_MALLOC,
     OP_COMM_CREATE = STATS_OP_COMM_CREATE,
-    OP_FINALIZE = STATS_OP_FINALIZE
+    OP_FINALIZE = STATS_OP_FINALIZE,
+    OP_AGREE = STATS_OP_AGREE,
+    OP_SHRINK = STATS_OP_SHRINK
 };
 const char *op_name(int kind);
 
@@ -37,6 +40,7 @@ struct coll_conf {
 /* What this rank knows of a member of a group. */
 struct comm_member {
     int rank;                      /* in the world */
+    int excluded;                  /* by the last agreement: died, left or given up */
     const struct comm_slot *slot;  /* its side of the group; own slot for ourselves */
     /* copied out of its post of the running operation, checked */
     uint32_t flags;
@@ -55,18 +59,28 @@ struct comm {
     uint64_t id;               /* slot | start phase << 8: never the same twice among ranks that could meet */
     uint64_t phase;            /* ours, as published */
     uint64_t sequence;         /* operations begun */
+    uint64_t agreements;       /* agreements reached (agree.c) */
+    int unreachable;           /* 1 + first member on another host; 0 = all are reached */
+    int wants_slot;            /* its members are about to make a group of it; under coll.lock */
     uint64_t symm_agreed;      /* symmetric calls known to be equal on all members */
     atom32 busy;               /* 1 = a thread is inside an operation; acquire/release: request_take / request_release */
     int broken;                /* SYP_E* of the operation that broke the group */
     syp_error why;             /* its record */
+    /* Bytes of this rank's pool that members may still store into after the operation that broke the group; len 0 = none. */
+    uint64_t hazard_off, hazard_len;
 };
+
+/* Slots that are never created: the world, and, when it spans hosts, the ranks of this host. */
+enum { WORLD_SLOT = 0, HOST_SLOT = 1 };
 
 struct coll {
     struct peers *peers;
     struct symm *symm;
+    struct heap *heap;
     struct coll_conf conf;
-    struct lock lock;          /* LOCK_COMM: in_use of comm[] */
-    /* comm[0] is the world.  Part of this struct, and not cleared by coll_close, so that a late caller finds a busy group, not freed memory. */
+    struct lock lock;          /* LOCK_COMM: in_use and wants_slot of comm[], maker */
+    struct comm *maker;        /* the parent whose members are choosing a slot just now: one at a time, or two would choose the same */
+    /* Part of this struct, and not cleared by coll_close, so that a late caller finds a busy group, not freed memory. */
     struct comm comm[COMM_SLOTS];
     uint8_t staging_ready[COMM_SLOTS]; /* 1 once the group's staging area has memory; used by the one thread inside the group */
 };
@@ -75,23 +89,56 @@ struct coll {
 static inline uint64_t coll_board_size(void) { return sizeof(struct board); }
 static inline uint64_t coll_exchange_size(uint64_t staging) { return COMM_SLOTS * staging; }
 
-int coll_open(struct coll *c, struct peers *p, struct symm *s, const struct coll_conf *conf);
+int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, const struct coll_conf *conf);
 void coll_close(struct coll *c);
 /* Bytes of staging areas that have memory. */
 uint64_t coll_staging_bytes(const struct coll *c);
 /* Take every group for good, before finalize: SYP_OK, or SYP_EBUSY when a thread is inside an operation. */
 int coll_claim(struct coll *c);
 
-/* Groups (comm.c) */
+/* Groups: comm.c; create.c */
 int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out);
 int comm_destroy(struct comm *c);
+/* An unused slot becomes a group.  ranks: world ranks of the members, this one among them.  start: above every phase of the slot. */
+int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n);
 /* Publish the next phase and wake members that sleep on it. */
 void comm_publish(struct comm *c);
+/* The futex word of a 64-bit atomic: its low half. */
+const void *comm_word(const atom64 *word);
+/* Board entry of a member for an agreement, NULL when it is not reached. */
+const struct vote *comm_vote(const struct comm *c, int member, uint64_t number);
+
+/* Becoming the one thread that offers free slots: bits and a phase above all of this rank's.  0 = another thread's turn. */
+int slots_offer(struct comm *parent, uint64_t free_slots[COMM_SLOTS / 64], uint64_t *clock);
+void slots_done(struct comm *parent);
+int comm_lowest_slot(const uint64_t slots[COMM_SLOTS / 64]); /* -1 = none */
+
+/* Errors of a group as a whole, with the record set. */
+int comm_refuse_unreachable(const struct comm *c, const char *call);
+int comm_check_own_life(const struct comm *c, const char *call); /* SYP_OK, or SYP_EPEER: the others take this rank for dead */
+
+/* When members fail (comm.c, recover.c) */
 /* The group is over: remember and publish why, wake everybody.  Returns code, the calling thread's record is set. */
 int comm_break(struct comm *c, int code, int culprit, uint64_t sequence);
+/* From any thread, also while another is inside an operation. */
+int comm_abort(struct comm *c);
+/* The thread that has the group finds that another one has aborted it. */
+int comm_aborted_here(struct comm *c);
+/* SYP_OK: no member can store into this rank's buffers any more on account of this group's last operation; SYP_EBUSY naming one that can. */
+int comm_buffers_safe(struct comm *c);
+/* The same for the library's own use: bytes of the pool that members may still store into are kept from reuse until then. */
+int comm_add_hazard(struct comm *c, uint64_t off, uint64_t len);
+int comm_release_hazard(struct comm *c); /* 1 = none is left */
+void comm_forget_hazard(struct comm *c);
+int comm_agree(struct comm *c, uint64_t *flag, int64_t timeout_ns);
+int comm_shrink(struct comm *c, int give_up, int64_t timeout_ns, struct comm **out);
+/* World ranks of members that the last agreement found gone; returns how many there are. */
+int comm_failed(const struct comm *c, int *ranks, int cap);
 
 /* Operations.  timeout_ns: 0 = the default. */
 int coll_barrier(struct comm *c, int64_t timeout_ns);
+/* Where all ranks that can meet do: the world, or the ranks of this host when it spans several. */
+struct comm *coll_meeting(struct coll *c);
 /* The barrier of finalize; the groups are claimed. */
 int coll_finalize(struct comm *world, int64_t timeout_ns);
 int coll_broadcast(struct comm *c, void *buf, size_t len, int root, int64_t timeout_ns);

@@ -31,9 +31,26 @@ const char *op_name(int kind) {
         return "comm_create";
     case OP_FINALIZE:
         return "finalize";
+    case OP_AGREE:
+        return "comm_agree";
+    case OP_SHRINK:
+        return "comm_shrink";
     default:
         return "no operation";
     }
+}
+
+/* Why a group that this thread has just taken is of no use; SYP_OK = it is. */
+static int unusable(struct comm *c, const char *call) {
+    if (!c->in_use) return err_set(SYP_ESTATE, "%s on group %d: the group was destroyed", call, c->slot);
+    if (c->unreachable) return comm_refuse_unreachable(c, call);
+    if (load_relaxed(&c->own->abort_group) == c->id + 1) comm_aborted_here(c); /* pairs with comm_abort */
+    if (c->broken) {
+        *err_record() = c->why;
+        err_prefix("%s: group %d is broken", call, c->slot);
+        return c->broken;
+    }
+    return comm_check_own_life(c, call);
 }
 
 int request_take(struct comm *c, int kind) {
@@ -43,21 +60,14 @@ int request_take(struct comm *c, int kind) {
                            "thread", op_name(kind), c->slot);
         return err_operation(op_name(kind));
     }
-    int rc = c->broken;
-    if (!c->in_use) {
-        err_set(SYP_ESTATE, "%s on group %d: the group was destroyed", op_name(kind), c->slot);
-        rc = err_operation(op_name(kind));
-    } else if (rc) {
-        *err_record() = c->why;
-        err_prefix("%s: group %d is broken", op_name(kind), c->slot);
-        err_operation(op_name(kind));
-    }
-    if (rc) store_release(&c->busy, 0);
-    return rc;
+    int rc = unusable(c, op_name(kind));
+    if (rc == SYP_OK) return SYP_OK;
+    store_release(&c->busy, 0);
+    return err_operation(op_name(kind));
 }
 
 void request_release(struct comm *c) {
-    store_release(&c->own->inside, 0); /* pairs with lingering */
+    store_release(&c->own->inside, 0); /* pairs with lingering and straggler */
     store_release(&c->busy, 0);        /* pairs with request_take */
 }
 
@@ -81,6 +91,12 @@ int request_begin(struct request *r, struct comm *c, int kind, int64_t timeout_n
     return rc;
 }
 
+/* Members that have not noticed yet, or are stopped, may go on storing into our buffer: what is freed of it must not be reused before they are out. */
+static void quarantine_buffer(const struct request *r) {
+    const struct comm_post *mine = &r->c->own->post[r->sequence & 1];
+    if (r->pushed && mine->sequence == r->sequence && (mine->flags & POST_RECV_IN_POOL)) (void)comm_add_hazard(r->c, mine->recv_off, r->bytes);
+}
+
 int request_drive(struct request *r) {
     struct comm *c = r->c;
     stats_op_begin((unsigned)c->slot, (enum stats_op_kind)r->kind, r->sequence, r->bytes, r->start);
@@ -94,7 +110,10 @@ int request_drive(struct request *r) {
     } else {
         err_operation(op_name(r->kind));
         err_sequence((uint64_t)c->slot, r->sequence);
-        if (c->broken) c->why = *err_record();
+        if (c->broken) {
+            c->why = *err_record();
+            quarantine_buffer(r);
+        }
     }
     stats_op_end((unsigned)c->slot, rc, os->now());
     return rc;

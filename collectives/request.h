@@ -34,6 +34,7 @@ struct request {
     uint64_t wait_target;
     char *staging;      /* this rank's staging area, once it is needed */
     int staged_any;     /* some member's buffer is not in its pool */
+    int pushed;         /* the members store into each other's receive buffers */
     uint64_t chunk, done; /* elements per round, elements finished */
 };
 
@@ -81,6 +82,8 @@ int request_in_pool(const struct request *r, const void *p, uint64_t len, uint64
 int wait_for(struct request *r);
 /* Has a member given the group up?  Then nobody's buffer may be touched any more.  SYP_OK, or the error that ends the operation. */
 int wait_aborted(struct request *r);
+/* ", stopped", ", dumping core", ", held by a debugger", ", not visible" or "", as /proc says; only for messages. */
+const char *process_state(int pid, char *buf, size_t cap);
 static inline int wait_reached(const struct comm_slot *slot, uint64_t target) {
     return load_acquire((atom64 *)&slot->phase) >= target; /* pairs with comm_publish */
 }

@@ -21,6 +21,7 @@
 #include "pool/base/text.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define SPINS_PER_LOOK 64  /* phases are looked at this often between two looks at the clock */
 #define CROWDED_SPINS 20
@@ -32,21 +33,32 @@ static int reached(const struct request *r) {
     return wait_reached(r->c->member[r->wait_member].slot, r->wait_target);
 }
 
-/* "stopped", "traced" or "" as /proc says; only for messages. */
-static const char *process_state(int pid) {
+/* A core dump delays every sign of a death, so it is worth telling. */
+static int dumps_core(int pid) {
+    char path[48], status[4096];
+    text_format(path, sizeof path, "/proc/%d/status", pid);
+    return os_read_file(path, status, sizeof status) > 0 && strstr(status, "CoreDumping:\t1") != NULL;
+}
+
+const char *process_state(int pid, char *buf, size_t cap) {
     char path[48], stat[256];
+    const char *say = "", *p = stat;
     text_format(path, sizeof path, "/proc/%d/stat", pid);
-    if (os_read_file(path, stat, sizeof stat) <= 0) return ", not visible";
-    const char *p = stat;
-    for (const char *q = stat; *q; q++)
-        if (*q == ')') p = q;
-    if (p[0] && p[1] && p[2] == 'T') return ", stopped";
-    if (p[0] && p[1] && p[2] == 't') return ", held by a debugger";
-    return "";
+    if (os_read_file(path, stat, sizeof stat) <= 0) {
+        say = ", not visible";
+    } else {
+        for (const char *q = stat; *q; q++)
+            if (*q == ')') p = q;
+        char state = p[0] && p[1] ? p[2] : 0;
+        say = dumps_core(pid) ? ", dumping core" : state == 'T' ? ", stopped" : state == 't' ? ", held by a debugger" : "";
+    }
+    text_copy(buf, cap, say);
+    return buf;
 }
 
 /* "rank 3 (pid 4711, stopped) has not entered it (last: barrier 41)" for every member that is behind; returns the first one. */
 static int describe_behind(const struct request *r, struct text *t) {
+    char state[32];
     int first = -1, said = 0;
     for (int m = 0; m < r->c->n; m++) {
         const struct comm_member *member = &r->c->member[m];
@@ -60,7 +72,7 @@ static int describe_behind(const struct request *r, struct text *t) {
         int pid = r->c->coll->peers->roster.rank[member->rank].pid;
         uint64_t current = load_relaxed((atom64 *)&member->slot->current); /* pairs with request_post */
         uint64_t sequence = current & ((1ull << 56) - 1);
-        text_addf(t, "%srank %d (pid %d%s) ", said > 1 ? "; " : "", member->rank, pid, process_state(pid));
+        text_addf(t, "%srank %d (pid %d%s) ", said > 1 ? "; " : "", member->rank, pid, process_state(pid, state, sizeof state));
         if (sequence >= r->sequence)
             text_addf(t, "is inside it and has not finished its part");
         else if (sequence == 0)
@@ -104,10 +116,13 @@ static int give_up_aborted(struct request *r, int member) {
     if ((code != SYP_EPEER && code != SYP_ETIMEOUT) || culprit == me) code = SYP_EABORTED;
     if (culprit < 0 || culprit >= r->c->coll->peers->n) culprit = from;
     int pid = r->c->coll->peers->roster.rank[culprit].pid;
-    err_set(code, "%s %llu on group %d: rank %d gave the group up in operation %llu because rank %d (pid %d) %s",
-            op_name(r->kind), (unsigned long long)r->sequence, r->c->slot, from, (unsigned long long)(why >> 32),
-            culprit, pid,
-            code == SYP_EPEER ? "died or left" : culprit == me ? "(this one) was too late" : "did not arrive in time");
+    if ((why & 0xff) == (unsigned)-SYP_EABORTED && culprit == from)
+        err_set(code, "%s %llu on group %d: rank %d (pid %d) has aborted or shrunk the group", op_name(r->kind), (unsigned long long)r->sequence,
+                r->c->slot, from, pid);
+    else
+        err_set(code, "%s %llu on group %d: rank %d gave the group up in operation %llu because rank %d (pid %d) %s",
+                op_name(r->kind), (unsigned long long)r->sequence, r->c->slot, from, (unsigned long long)(why >> 32), culprit, pid,
+                code == SYP_EPEER ? "died or left" : culprit == me ? "(this one) was too late" : "did not arrive in time");
     err_peer(culprit, pid);
     return comm_break(r->c, code, culprit, r->sequence);
 }
@@ -123,10 +138,14 @@ static int next_gone(const struct comm *c, int from, int *reason) {
 
 int wait_aborted(struct request *r) {
     struct comm *c = r->c;
-    atomic_thread_fence(memory_order_acquire); /* what was read of the members' data, before the look; pairs with comm_break */
-    for (int m = 0; m < c->n; m++)
-        /* pairs with comm_break */
-        if (m != c->me && load_acquire((atom64 *)&c->member[m].slot->abort_group) == c->id + 1) return give_up_aborted(r, m);
+    /* What was read of the members' data, before the look; and our "inside" before it, or a member that gives up might neither see us inside nor be
+     * seen.  Both pair with announce_break. */
+    atomic_thread_fence(memory_order_seq_cst);
+    for (int m = 0; m < c->n; m++) {
+        /* pairs with announce_break */
+        if (load_acquire((atom64 *)&c->member[m].slot->abort_group) != c->id + 1) continue;
+        return m == c->me ? comm_aborted_here(c) : give_up_aborted(r, m);
+    }
     return SYP_OK;
 }
 
@@ -141,6 +160,7 @@ static int wait_look(struct request *r, uint64_t now) {
         /* looked at after its death was seen: what it stored before dying is visible now */
         if (!wait_reached(c->member[m].slot, r->wait_target)) return give_up_gone(r, m, reason);
     }
+    if ((rc = comm_check_own_life(c, op_name(r->kind))) != SYP_OK) return comm_break(c, rc, c->coll->peers->me, r->sequence);
     if (now >= r->deadline) return give_up_timeout(r, now);
     if (r->next_warning && now >= r->next_warning) {
         char who[700];

@@ -72,7 +72,9 @@ enum stats_op_kind {
     STATS_OP_ALLREDUCE = 3,
     STATS_OP_SYMM_MALLOC = 4,
     STATS_OP_COMM_CREATE = 5,
-    STATS_OP_FINALIZE = 6
+    STATS_OP_FINALIZE = 6,
+    STATS_OP_AGREE = 7,
+    STATS_OP_SHRINK = 8
 };
 
 #define STATS_OPS 128u   /* one per group slot */

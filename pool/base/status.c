@@ -126,6 +126,8 @@ const char *syp_strerror(int code) {
         return "SYP_ESTATE";
     case SYP_EUNSUPPORTED:
         return "SYP_EUNSUPPORTED";
+    case SYP_EREACH:
+        return "SYP_EREACH";
     case SYP_EBUSY:
         return "SYP_EBUSY";
     case SYP_EFOREIGN:

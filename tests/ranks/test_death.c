@@ -3,10 +3,10 @@
  * Death and straggling: a rank is killed (or stopped) at a named point of init, barrier, all-reduce, finalize; every survivor gets SYP_EPEER naming
  * it, quickly; a stopped rank is a timeout that names it and never a death.
  */
-#include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
 #include "tests/support/ranks.h"
+#include "tests/support/strike.h"
 #include "tests/support/world_test.h"
 
 #include <signal.h>
@@ -34,18 +34,6 @@ struct plan {
     int what;           /* 0 barriers, 1 all-reduces in the pool, 2 all-reduces outside, 3 finalize, 4 init */
     int64_t timeout_ns;
 };
-
-static const char *armed;
-static int passages;
-static int armed_signal;
-static struct told *told_here;
-
-static void act(const char *point) {
-    if (!armed || strcmp(point, armed) != 0 || --passages > 0) return;
-    armed = NULL;
-    store_release(&told_here->killed_at, os->now());
-    kill(getpid(), armed_signal);
-}
 
 static int report(struct told *t, int rank, int rc) {
     store_relaxed(&t->seen_at[rank], os->now());
@@ -94,13 +82,7 @@ static int rank_main(struct ranks *r, int rank, void *arg) {
     c.meta_size = 1 << 20;
     c.addr = r->addr;
     c.listen_fd = rank == 0 ? r->listen_fd : -1;
-    if (rank == VICTIM && p->point) {
-        told_here = t;
-        armed = p->point;
-        passages = p->after;
-        armed_signal = p->signal;
-        test_point_hook = act;
-    }
+    if (rank == VICTIM && p->point) strike_at(p->point, p->after, p->signal, &t->killed_at);
     int rc = world_attach(w, &c);
     if (rc != SYP_OK) return p->what == 4 ? report(t, rank, rc) : 1;
     if (p->what < 3) {

@@ -68,6 +68,10 @@ const char *op_name(uint64_t kind) {
         return "comm_create";
     case STATS_OP_FINALIZE:
         return "finalize";
+    case STATS_OP_AGREE:
+        return "comm_agree";
+    case STATS_OP_SHRINK:
+        return "comm_shrink";
     default:
         return "unknown";
     }

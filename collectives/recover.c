@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * After a member failed: whose stores may still arrive, one view for those who live, and a working group of them.
+ *
+ * A straggler is a member that is still inside the group's last operation (its slot says so): it may store into our buffer until it has left it.  One
+ * that is not inside looks, before its first store, whether anybody has given the group up, and finds that we have; so it never becomes one.
+ */
+#include "collectives/agree.h"
+#include "collectives/request.h"
+#include "pool/base/os.h"
+#include "pool/base/point.h"
+#include "pool/base/status.h"
+#include "pool/heap.h"
+
+#include <string.h>
+
+/* ------------------------------------------------------------------------------------------------ buffers */
+
+/* Flagged as dead is not enough: the kernel flags the keeper's end, and another thread of the process may run a little longer. */
+static int may_store(const struct comm *c, int m) {
+    const struct comm_slot *slot = c->member[m].slot;
+    const struct roster_entry *e = &c->coll->peers->roster.rank[c->member[m].rank];
+    if (m == c->me || !slot || load_seqcst((atom64 *)&slot->inside) != c->id + 1) return 0; /* pairs with request_release */
+    if (!life_of(c->coll->peers, c->member[m].rank)) return 1;
+    uint64_t ticks;
+    return os->process_alive(e->pid) == 1 && os->start_time(e->pid, &ticks) == 0 && ticks == e->start_ticks;
+}
+
+/* First member that may still store; n = none. */
+static int straggler(const struct comm *c) {
+    int m = 0;
+    while (m < c->n && !may_store(c, m))
+        m++;
+    return m;
+}
+
+int comm_add_hazard(struct comm *c, uint64_t off, uint64_t len) {
+    c->hazard_off = off;
+    c->hazard_len = len;
+    return quarantine_add(&c->coll->peers->region->quarantine, c->id, off, len);
+}
+
+void comm_forget_hazard(struct comm *c) {
+    if (!c->hazard_len) return;
+    c->hazard_len = 0;
+    quarantine_remove(&c->coll->peers->region->quarantine, c->id);
+    heap_quarantine_release(c->coll->heap);
+}
+
+int comm_release_hazard(struct comm *c) {
+    if (!c->hazard_len || straggler(c) < c->n) return c->hazard_len == 0;
+    comm_forget_hazard(c);
+    return 1;
+}
+
+int comm_buffers_safe(struct comm *c) {
+    int m = c->broken ? straggler(c) : c->n;
+    if (m == c->n) {
+        comm_forget_hazard(c);
+        return SYP_OK;
+    }
+    int rank = c->member[m].rank, pid = c->coll->peers->roster.rank[rank].pid;
+    char state[32];
+    err_set(SYP_EBUSY, "buffers of group %d: rank %d (pid %d%s) has not left the broken operation yet and may still store into them; wait until it "
+                       "runs again or has died", c->slot, rank, pid, process_state(pid, state, sizeof state));
+    return err_peer(rank, pid);
+}
+
+/* ----------------------------------------------------------------------------------------------- agreement */
+
+/* Take a group that may be broken. */
+static int enter(struct comm *c, int kind) {
+    uint32_t idle = 0;
+    int rc = SYP_OK;
+    if (!cas_acquire(&c->busy, &idle, 1)) { /* pairs with request_release */
+        rc = err_set(SYP_EBUSY, "%s on group %d: another thread of this rank is inside an operation of this group", op_name(kind), c->slot);
+        return err_operation(op_name(kind));
+    }
+    if (!c->in_use)
+        rc = err_set(SYP_ESTATE, "%s on group %d: the group was destroyed", op_name(kind), c->slot);
+    else if (c->unreachable)
+        rc = comm_refuse_unreachable(c, op_name(kind));
+    else
+        rc = comm_check_own_life(c, op_name(kind));
+    if (rc == SYP_OK) return SYP_OK;
+    store_release(&c->busy, 0);
+    return err_operation(op_name(kind));
+}
+
+static uint64_t deadline_of(const struct comm *c, int64_t timeout_ns) {
+    return deadline_after(os->now(), timeout_ns > 0 ? timeout_ns : c->coll->conf.timeout_ns);
+}
+
+static int leave(struct comm *c, int kind, int rc) {
+    if (rc != SYP_OK) {
+        err_operation(op_name(kind));
+        err_sequence((uint64_t)c->slot, c->agreements + (rc == SYP_EBUSY || rc == SYP_ETIMEOUT));
+    }
+    stats_op_end((unsigned)c->slot, rc, os->now());
+    store_release(&c->busy, 0); /* pairs with request_take */
+    return rc;
+}
+
+static int different_calls(const struct comm *c, int kind) {
+    return err_set(SYP_EMISMATCH, "%s on group %d: other members called %s; all must call the same", op_name(kind), c->slot,
+                   op_name(kind == OP_AGREE ? OP_SHRINK : OP_AGREE));
+}
+
+int comm_agree(struct comm *c, uint64_t *flag, int64_t timeout_ns) {
+    int rc = enter(c, OP_AGREE);
+    if (rc != SYP_OK) return rc;
+    stats_op_begin((unsigned)c->slot, (enum stats_op_kind)OP_AGREE, c->agreements + 1, 0, os->now());
+    struct proposal mine = {.kind = OP_AGREE, .flag = *flag};
+    struct verdict v;
+    rc = agree_run(c, &mine, 0, deadline_of(c, timeout_ns), &v);
+    if (rc == SYP_OK && v.code != SYP_OK) rc = different_calls(c, OP_AGREE);
+    if (rc == SYP_OK) *flag = v.flag;
+    return leave(c, OP_AGREE, rc);
+}
+
+int comm_failed(const struct comm *c, int *ranks, int cap) {
+    int n = 0;
+    for (int m = 0; m < c->n; m++) {
+        if (!c->member[m].excluded) continue;
+        if (n < cap) ranks[n] = c->member[m].rank;
+        n++;
+    }
+    return n;
+}
+
+/* -------------------------------------------------------------------------------------------------- shrink */
+
+/* Members that are inside an operation of the group get its end, so that they come here, too. */
+static void end_group(struct comm *c) {
+    if (c->broken) return;
+    syp_error before = *err_record();
+    err_set(SYP_EABORTED, "group %d was shrunk by this rank", c->slot);
+    c->why = *err_record();
+    *err_record() = before;
+    comm_break(c, SYP_EABORTED, c->coll->peers->me, c->sequence);
+}
+
+/* Of those that stay: the same list on all of them. */
+static int survivors_group(struct comm *c, const struct verdict *v, struct comm **out) {
+    struct coll *k = c->coll;
+    int world[MAX_WORLD], n = 0;
+    for (int m = 0; m < c->n; m++)
+        if (!is_excluded(v, m)) world[n++] = c->rank[m];
+    lock_take(&k->lock);
+    int rc = k->comm[v->slot].in_use
+                 ? err_set(SYP_EBUSY, "shrink on group %d: its new slot %d was taken between two tries; shrink again", c->slot, v->slot)
+                 : comm_fill(k, v->slot, v->start, world, n);
+    lock_drop(&k->lock);
+    if (rc == SYP_OK) *out = &k->comm[v->slot];
+    return rc;
+}
+
+static int wait_to_offer(struct comm *c, struct proposal *mine, uint64_t deadline) {
+    while (!slots_offer(c, mine->free_slots, &mine->clock)) {
+        if (os->now() >= deadline) {
+            slots_done(c);
+            return err_set(SYP_EBUSY, "shrink on group %d: another thread of this rank is making a group", c->slot);
+        }
+        os->sleep(50 * NS_PER_US);
+    }
+    return SYP_OK;
+}
+
+int comm_shrink(struct comm *c, int give_up, int64_t timeout_ns, struct comm **out) {
+    *out = NULL;
+    int rc = enter(c, OP_SHRINK);
+    if (rc != SYP_OK) return rc;
+    uint64_t deadline = deadline_of(c, timeout_ns);
+    stats_op_begin((unsigned)c->slot, (enum stats_op_kind)OP_SHRINK, c->agreements + 1, 0, os->now());
+    end_group(c);
+    TEST_POINT("shrink");
+    struct proposal mine = {.kind = OP_SHRINK};
+    struct verdict v;
+    rc = wait_to_offer(c, &mine, deadline);
+    if (rc == SYP_OK) {
+        rc = agree_run(c, &mine, give_up, deadline, &v);
+        if (rc == SYP_OK && v.code == SYP_EMISMATCH) rc = different_calls(c, OP_SHRINK);
+        if (rc == SYP_OK && v.code != SYP_OK)
+            rc = err_set(SYP_ENOMEM, "shrink on group %d: no group slot is free on all survivors; a rank can be in %d groups: destroy one", c->slot,
+                         COMM_SLOTS);
+        if (rc == SYP_OK) rc = survivors_group(c, &v, out);
+        slots_done(c);
+    }
+    TEST_POINT("shrunk");
+    return leave(c, OP_SHRINK, rc);
+}

@@ -115,7 +115,7 @@ static int up_backend(struct world *w) {
     return SYP_OK;
 }
 
-static int up_join(struct world *w) {
+static struct hello make_hello(const struct world *w) {
     struct hello h = {.library = SYP_VERSION,
                       .layout = layout_digest(),
                       .rank = w->who.rank,
@@ -129,11 +129,15 @@ static int up_join(struct world *w) {
     self->rank = w->who.rank;
     self->pid = os->pid();
     self->uid = (uint32_t)os->uid();
-    self->generation = 1;
     self->control_len = sizeof(struct control_head) + coll_board_size();
     self->exchange_len = coll_exchange_size(w->coll_conf.staging);
     os->start_time(self->pid, &self->start_ticks);
     host_identity(self->host_id);
+    return h;
+}
+
+static int up_join(struct world *w) {
+    struct hello h = make_hello(w);
     int rc = rendezvous_join(&w->who, &h, w->deadline, &w->roster, &w->star);
     if (rc == SYP_OK && w->process) stats_set_job(w->roster.nonce);
     return rc;
@@ -146,7 +150,10 @@ static void down_join(struct world *w) {
 }
 
 static int up_windows(struct world *w) {
-    struct peers_layout layout = {.control_body = coll_board_size(), .exchange_len = coll_exchange_size(w->coll_conf.staging)};
+    struct peers_layout layout = {.control_body = coll_board_size(),
+                                  .exchange_len = coll_exchange_size(w->coll_conf.staging),
+                                  .max_data_len = round_up(conf_size(CONF_MAX_LOCAL_MEM_SIZE), os_page_size()),
+                                  .max_ranks = (int)conf_int(CONF_MAX_WORLD)};
     return peers_reserve(&w->peers, &w->roster, w->who.rank, &layout);
 }
 
@@ -171,7 +178,7 @@ static int up_pool(struct world *w) {
 /* Live blocks keep their memory: then the pool takes the address window with it. */
 static void down_pool(struct world *w) {
     w->pool->window = w->peers.data_window;
-    w->pool->window_len = w->peers.data_stride * (uint64_t)w->peers.n;
+    w->pool->window_len = w->peers.data_stride * (uint64_t)w->peers.cap;
     w->peers.data_window = NULL;
     pool_retire(w->pool);
     w->pool = NULL;
@@ -199,21 +206,24 @@ static void down_life(struct world *w) {
     keeper_stop(&w->keeper);
 }
 
+/* Everybody has everybody's segments. */
+static int meet_mapped(struct world *w) {
+    uint64_t mine = peers_window_digest(&w->peers), all[MAX_WORLD];
+    int rc = star_allgather(w->star, &mine, sizeof mine, all, w->deadline);
+    w->same_va = rc == SYP_OK;
+    for (int r = 0; r < w->peers.n && w->same_va; r++)
+        if (all[r] != mine) w->same_va = 0;
+    return rc;
+}
+
 static int up_peers(struct world *w) {
     TEST_POINT("attach.map");
     int rc = peers_map(&w->peers, w->deadline);
     if (rc != SYP_OK) return rc;
-    uint64_t mine = peers_window_digest(&w->peers), all[MAX_WORLD];
-    /* also the barrier after which everybody has everybody's segments */
-    rc = star_allgather(w->star, &mine, sizeof mine, all, w->deadline);
-    if (rc != SYP_OK) {
-        peers_unmap(&w->peers);
-        return rc;
-    }
-    w->same_va = 1;
-    for (int r = 0; r < w->peers.n; r++)
-        if (all[r] != mine) w->same_va = 0;
-    return SYP_OK;
+    TEST_POINT("attach.mapped");
+    rc = meet_mapped(w);
+    if (rc != SYP_OK) peers_unmap(&w->peers);
+    return rc;
 }
 
 static void down_peers(struct world *w) {
@@ -226,6 +236,17 @@ static int up_groups(struct world *w) {
 
 static void down_groups(struct world *w) {
     coll_close(&w->coll);
+}
+
+static int star_meeting(void *arg, const void *mine, size_t len, void *all) {
+    struct world *w = arg;
+    return star_allgather(w->star, mine, len, all, w->deadline);
+}
+
+/* The job was there before: this process takes the place of one that died, or is one more. */
+static int up_takeover(struct world *w) {
+    const struct coll_meeting meeting = {star_meeting, w};
+    return w->roster.epoch > 1 ? coll_rejoin(&w->coll, 1, &meeting) : SYP_OK;
 }
 
 static int map_peer_addresses(struct world *w) {
@@ -278,6 +299,7 @@ static const struct step {
     {"starting the keeper thread", up_life, down_life},
     {"mapping the peers", up_peers, down_peers},
     {"opening the world group", up_groups, down_groups},
+    {"taking over a place in the job", up_takeover, NULL},
     {"entering the address map", up_addresses, down_addresses},
 };
 #define N_STEPS ((int)(sizeof steps / sizeof steps[0]))
@@ -320,6 +342,75 @@ int world_attach(struct world *w, const syp_config *asked) {
     w->asked.addr = w->asked.job = NULL;
     publish_figures(w);
     return SYP_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------- rejoin */
+
+static int is_same(const struct world *w, const struct roster *now, int rank) {
+    return peers_same_process(&w->peers, now, rank);
+}
+
+/* Ranks that are other processes now leave the groups and the address map before their memory goes. */
+static int renew_peers(struct world *w, const struct roster *now) {
+    int rc = peers_check_roster(&w->peers, now, w->deadline);
+    if (rc != SYP_OK) {
+        struct roster refused = *now;
+        roster_free(&refused);
+        return rc;
+    }
+    struct roster before = w->roster;
+    down_addresses(w); /* the peers'; this rank's own pool stays known */
+    for (int r = 0; r < before.n; r++)
+        if (!is_same(w, now, r)) coll_forget(&w->coll, r, before.rank[r].pid);
+    TEST_POINT("rejoin.renew");
+    w->roster = *now;
+    w->who.n_ranks = now->n;
+    rc = peers_renew(&w->peers, now, w->deadline);
+    roster_free(&before);
+    int mapped = w->process ? map_peer_addresses(w) : SYP_OK;
+    return rc != SYP_OK ? rc : mapped;
+}
+
+/* With all groups claimed. */
+static int rejoin(struct world *w, int n_ranks) {
+    struct hello h = make_hello(w);
+    struct launch who = w->who;
+    struct roster now;
+    const struct coll_meeting meeting = {star_meeting, w};
+    const struct comm *world = &w->coll.comm[WORLD_SLOT];
+    int rc = comm_check_own_life(world, "rejoin");
+    if (rc == SYP_OK && world->unreachable) rc = comm_refuse_unreachable(world, "rejoin");
+    if (rc != SYP_OK) return rc;
+    h.member_of = w->roster.nonce;
+    h.epoch = w->roster.epoch;
+    h.self.generation = w->roster.rank[w->peers.me].generation;
+    h.n_ranks = who.n_ranks = n_ranks;
+    TEST_POINT("rejoin.join");
+    rc = rendezvous_join(&who, &h, w->deadline, &now, &w->star);
+    if (rc == SYP_OK) rc = renew_peers(w, &now);
+    if (rc == SYP_OK) rc = meet_mapped(w);
+    if (rc == SYP_OK) rc = coll_rejoin(&w->coll, 0, &meeting);
+    if (rc != SYP_OK && w->star) star_abort(w->star);
+    star_close(w->star);
+    w->star = NULL;
+    return rc;
+}
+
+int world_rejoin(struct world *w, int n_ranks, int64_t timeout_ns) {
+    int rc = SYP_OK;
+    if (n_ranks == 0) n_ranks = w->who.n_ranks;
+    if (n_ranks < w->who.n_ranks || n_ranks > w->peers.cap)
+        rc = err_set(SYP_EINVAL, "rejoin: %d ranks; this job has %d and address space for %d (SYMPOOL_MAX_WORLD)", n_ranks, w->who.n_ranks,
+                     w->peers.cap);
+    else
+        rc = coll_claim(&w->coll);
+    if (rc == SYP_OK) {
+        w->deadline = deadline_after(os->now(), timeout_ns ? timeout_ns : conf_int(CONF_JOIN_TIMEOUT));
+        rc = rejoin(w, n_ranks);
+        coll_release(&w->coll);
+        if (rc != SYP_OK) err_prefix("rejoin");
+    }
+    return rc == SYP_OK ? rc : err_operation("rejoin");
 }
 
 int world_detach(struct world *w) {

@@ -25,7 +25,7 @@ struct world {
     int placed;               /* 1 = place is to be used */
     struct region_conf region_conf;
     struct coll_conf coll_conf;
-    struct roster roster;     /* until peers takes it over */
+    struct roster roster;     /* its table is the peers' too */
     struct star *star;
     struct peers peers;
     struct pool *pool;
@@ -41,6 +41,8 @@ int world_attach(struct world *w, const syp_config *asked);
 int world_detach(struct world *w);
 /* Undo without telling anybody, as if the process had been killed (tests). */
 void world_vanish(struct world *w);
+/* Meet again, with replacements for ranks that died, and more ranks up to n_ranks (0 = as many as now); see syp_rejoin.  timeout_ns 0 = the join's. */
+int world_rejoin(struct world *w, int n_ranks, int64_t timeout_ns);
 /* SYP_OK, or SYP_ESTATE with the list of differences between what was asked and what this world is. */
 int world_same(const struct world *w, const syp_config *asked);
 

@@ -141,6 +141,22 @@ int syp_finalize(void) {
     return rc;
 }
 
+int syp_rejoin(int n_ranks, const syp_call *call) {
+    int rc = process_usable("rejoin");
+    if (rc != SYP_OK) return rc;
+    if (n_ranks < 0 || (call && (call->size < sizeof *call || call->timeout_ns < 0))) {
+        err_set(SYP_EINVAL, "rejoin: %d ranks, or a syp_call whose size is too small or timeout_ns negative", n_ranks);
+        return err_operation("rejoin");
+    }
+    if (claim(ATTACHED, DETACHING) != ATTACHED) {
+        err_set(SYP_ESTATE, "rejoin: this process is not attached; call syp_init first");
+        return err_operation("rejoin");
+    }
+    rc = world_rejoin(&the_world, n_ranks, call ? call->timeout_ns : 0);
+    settle(ATTACHED);
+    return rc;
+}
+
 /* ------------------------------------------------------------------------------------------------- queries */
 
 int syp_rank(void) {

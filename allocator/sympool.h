@@ -123,6 +123,12 @@ enum {
 /* 1 if the capability (SYP_CAP_*) holds now, 0 if not or unknown.  Never fails, never blocks, usable at any time. */
 SYP_API int syp_has(int capability);
 
+/* Options of one call.  In: size.  NULL instead of a struct means all defaults. */
+typedef struct syp_call {
+    size_t size;
+    int64_t timeout_ns; /* deadline of this call; 0 = the job's default (SYMPOOL_TIMEOUT, 300 s); < 0 = SYP_EINVAL */
+} syp_call;
+
 /* --------------------------------------------------------------------------------------------- lifecycle */
 
 /*
@@ -187,6 +193,25 @@ SYP_API int syp_init_env(void);
  * Collective over the world.  A later syp_init is legal.
  */
 SYP_API int syp_finalize(void);
+
+/*
+ * Make the world whole again after ranks have died: meet with their replacements, which call syp_init*() with the rank, sizes, address and job of those they
+ * replace, and start a new world group.  Also: start one after a timeout or an abort broke it, or take in more ranks.
+ *
+ * n_ranks: 0 = as many as now; more, up to SYMPOOL_MAX_WORLD: the new ones call syp_init*() with that number.  call: NULL or options; its deadline
+ * is that of the whole call (default SYMPOOL_JOIN_TIMEOUT).
+ * Those who stay keep their pools, with content; a replacement starts with an empty heap and with the symmetric blocks that the others have, at
+ * the same offsets, content unspecified.  Its pool may be as large as the largest at the start, or SYMPOOL_MAX_LOCAL_MEM_SIZE.  Peer pointers into
+ * replaced ranks stay valid addresses of the new process's pool.  Groups that a replaced rank was in are broken (SYP_EPEER); other groups go on.
+ * Returns SYP_OK.  On failure the world stays, or is, broken, and the call can be made again:
+ *   SYP_EINVAL     n_ranks; a replacement's pool is too large
+ *   SYP_EBUSY      a thread of this process is inside a collective; a replaced rank's former process (named) still lives
+ *   SYP_EJOIN, SYP_EPEER, SYP_ETIMEOUT  somebody did not come, or died meanwhile, as for syp_init
+ *   SYP_EDIVERGED  those who stay have not made the same symmetric calls
+ *   SYP_ENOMEM, SYP_ESYS, SYP_EREACH (a world of several hosts), SYP_ESTATE (not attached)
+ * Collective over all ranks that live.  Threads: no other thread of this process may call the library meanwhile, except to free.
+ */
+SYP_API int syp_rejoin(int n_ranks, const syp_call *call);
 
 /* Rank of this process in its job, -1 when not attached. */
 SYP_API int syp_rank(void);
@@ -409,12 +434,6 @@ typedef enum syp_dtype { SYP_FLOAT64 = 1, SYP_FLOAT32 = 2, SYP_INT32 = 5, SYP_IN
 
 /* Reductions.  Integers wrap around; min and max of a NaN and anything is NaN; -0 is below +0. */
 typedef enum syp_op { SYP_SUM = 1, SYP_MIN = 2, SYP_MAX = 3 } syp_op;
-
-/* Options of one call.  In: size.  NULL instead of a struct means all defaults. */
-typedef struct syp_call {
-    size_t size;
-    int64_t timeout_ns; /* deadline of this call; 0 = the job's default (SYMPOOL_TIMEOUT, 300 s); < 0 = SYP_EINVAL */
-} syp_call;
 
 /*
  * The collectives.  Common to all:

@@ -121,8 +121,8 @@ static void close_all(const int *fd, int n) {
 
 static socklen_t exchange_address(const struct exchange *x, struct sockaddr_un *a) {
     *a = (struct sockaddr_un){.sun_family = AF_UNIX}; /* sun_path[0] = 0: abstract, gone with its owner */
-    size_t n = text_format(a->sun_path + 1, sizeof a->sun_path - 1, "sympool-fd-%016llx-%d",
-                           (unsigned long long)x->roster->nonce, x->leader);
+    size_t n = text_format(a->sun_path + 1, sizeof a->sun_path - 1, "sympool-fd-%016llx-%u-%d",
+                           (unsigned long long)x->roster->nonce, x->roster->epoch, x->leader);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n);
 }
 

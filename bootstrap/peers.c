@@ -71,8 +71,9 @@ static void release_window(char **window, int n, uint64_t stride) {
 
 /* Sizes of one rank as this build understands them; a difference would mean that the body is laid out differently over
  * there. */
-static int check_sizes(const struct peers *p, int rank, const struct peers_layout *layout) {
-    const struct roster_entry *e = &p->roster.rank[rank];
+static int check_sizes(const struct peers *p, const struct roster *roster, int rank) {
+    const struct roster_entry *e = &roster->rank[rank];
+    const struct peers_layout *layout = &p->layout;
     uint64_t control = sizeof(struct control_head) + layout->control_body;
     if (e->control_len == control && e->exchange_len == layout->exchange_len && e->data_len > 0) return SYP_OK;
     err_set(SYP_EJOIN,
@@ -84,10 +85,10 @@ static int check_sizes(const struct peers *p, int rank, const struct peers_layou
     return err_peer(rank, e->pid);
 }
 
-static int choose_strides(struct peers *p, const struct peers_layout *layout) {
-    uint64_t data_len = 0;
+static int choose_strides(struct peers *p) {
+    uint64_t data_len = p->layout.max_data_len;
     for (int r = 0; r < p->n; r++) {
-        int rc = check_sizes(p, r, layout);
+        int rc = check_sizes(p, &p->roster, r);
         if (rc != SYP_OK) return rc;
         if (p->roster.rank[r].data_len > data_len) data_len = p->roster.rank[r].data_len;
         p->n_local += roster_same_host(&p->roster, r, p->me);
@@ -96,8 +97,8 @@ static int choose_strides(struct peers *p, const struct peers_layout *layout) {
         return err_set(SYP_EJOIN, "reserve windows: the roster names a pool of %llu bytes",
                        (unsigned long long)data_len);
     p->data_stride = round_up(data_len, ADDRMAP_GRAIN);
-    p->control_stride = round_up(sizeof(struct control_head) + layout->control_body, SMALL_GRAIN);
-    p->exchange_stride = round_up(layout->exchange_len, SMALL_GRAIN);
+    p->control_stride = round_up(sizeof(struct control_head) + p->layout.control_body, SMALL_GRAIN);
+    p->exchange_stride = round_up(p->layout.exchange_len, SMALL_GRAIN);
     return SYP_OK;
 }
 
@@ -110,18 +111,20 @@ int peers_reserve(struct peers *p, const struct roster *roster, int me, const st
     p->roster = *roster;
     p->n = roster->n;
     p->me = me;
-    int rc = choose_strides(p, layout);
+    p->layout = *layout;
+    p->cap = layout->max_ranks > p->n ? layout->max_ranks : p->n;
+    int rc = choose_strides(p);
     if (rc == SYP_OK) {
-        p->peer = map_alloc(sizeof *p->peer * (size_t)p->n);
+        p->peer = map_alloc(sizeof *p->peer * (size_t)p->cap);
         if (!p->peer) rc = err_set(SYP_ENOMEM, "reserve windows: no memory for the table of %d ranks", p->n);
     }
     if (rc == SYP_OK)
-        rc = reserve_window("sympool data", "pools", p->n, p->data_stride, ADDRMAP_GRAIN, &p->data_window);
+        rc = reserve_window("sympool data", "pools", p->cap, p->data_stride, ADDRMAP_GRAIN, &p->data_window);
     if (rc == SYP_OK)
-        rc = reserve_window("sympool control", "control segments", p->n, p->control_stride, SMALL_GRAIN,
+        rc = reserve_window("sympool control", "control segments", p->cap, p->control_stride, SMALL_GRAIN,
                             &p->control_window);
     if (rc == SYP_OK)
-        rc = reserve_window("sympool exchange", "exchange segments", p->n, p->exchange_stride, SMALL_GRAIN,
+        rc = reserve_window("sympool exchange", "exchange segments", p->cap, p->exchange_stride, SMALL_GRAIN,
                             &p->exchange_window);
     if (rc != SYP_OK) peers_release(p);
     return rc;
@@ -137,10 +140,10 @@ void peers_release(struct peers *p) {
         return;
     }
     peers_close_segments(p);
-    release_window(&p->data_window, p->n, p->data_stride);
-    release_window(&p->control_window, p->n, p->control_stride);
-    release_window(&p->exchange_window, p->n, p->exchange_stride);
-    map_free(p->peer, sizeof *p->peer * (size_t)p->n);
+    release_window(&p->data_window, p->cap, p->data_stride);
+    release_window(&p->control_window, p->cap, p->control_stride);
+    release_window(&p->exchange_window, p->cap, p->exchange_stride);
+    map_free(p->peer, sizeof *p->peer * (size_t)p->cap);
     p->peer = NULL;
     p->n = 0;
 }
@@ -378,6 +381,14 @@ static int map_peer_exchange(struct peers *p, int rank, int fd) {
     return SYP_OK;
 }
 
+static void unmap_peer(struct peers *p, int rank) {
+    struct peer *peer = &p->peer[rank];
+    if (peer->data) (void)p->region->backend->unimport(&peer->imported);
+    if (peer->control) unmap_inside((void *)(uintptr_t)peer->control, sizeof(struct control_head) + p->layout.control_body);
+    if (peer->exchange) unmap_inside(peer->exchange, peer->exchange_len);
+    *peer = (struct peer){0};
+}
+
 static int map_peer_data(struct peers *p, int rank, int fd) {
     struct peer *peer = &p->peer[rank];
     uint64_t len = p->roster.rank[rank].data_len;
@@ -393,6 +404,8 @@ static int map_peer_data(struct peers *p, int rank, int fd) {
 
 static int take_peer(void *arg, int rank, const int fd[FDS_PER_RANK]) {
     struct peers *p = arg;
+    if (p->peer[rank].reach == REACH_LOADSTORE) return SYP_OK; /* the process that is mapped already */
+    unmap_peer(p, rank);                                       /* what a failed try has left */
     int rc = map_peer_data(p, rank, fd[0]);
     if (rc == SYP_OK) rc = map_peer_control(p, rank, fd[1]);
     if (rc == SYP_OK) rc = map_peer_exchange(p, rank, fd[2]);
@@ -412,18 +425,74 @@ static void count_processors(struct peers *p) {
     p->crowded = p->n_local > p->n_processors;
 }
 
-int peers_map(struct peers *p, uint64_t deadline) {
-    if (!p->self || !p->region) return err_set(SYP_ESTATE, "map the peers: this rank's own segments are not open");
+static int exchange(struct peers *p, uint64_t deadline) {
     const int mine[FDS_PER_RANK] = {p->region->mem.fd, p->control.fd, p->exchange.fd};
     int rc = fdpass_exchange(&p->roster, p->me, mine, take_peer, p, deadline);
+    if (rc == SYP_OK) count_processors(p);
+    return rc;
+}
+
+int peers_map(struct peers *p, uint64_t deadline) {
+    if (!p->self || !p->region) return err_set(SYP_ESTATE, "map the peers: this rank's own segments are not open");
+    int rc = exchange(p, deadline);
     if (rc != SYP_OK) {
         struct syp_error why = *err_record(); /* the undo may fail at something, too */
         peers_unmap(p);
         *err_record() = why;
-        return rc;
     }
-    count_processors(p);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------- later ranks */
+
+int peers_same_process(const struct peers *p, const struct roster *roster, int rank) {
+    if (rank >= p->n) return 0;
+    const struct roster_entry *was = &p->roster.rank[rank], *is = &roster->rank[rank];
+    return was->pid == is->pid && was->start_ticks == is->start_ticks && was->generation == is->generation;
+}
+
+/* A process that is dying is waited for; one that lives would go on storing into memory that we had lost sight of. */
+static int wait_gone(const struct peers *p, int rank, uint64_t deadline) {
+    const struct roster_entry *e = &p->roster.rank[rank];
+    uint64_t ticks;
+    while (os->process_alive(e->pid) == 1 && os->start_time(e->pid, &ticks) == 0 && ticks == e->start_ticks) {
+        int dying = p->peer[rank].control && (load_acquire((atom32 *)&p->peer[rank].control->life) & LIFE_DIED); /* by the kernel */
+        if (!dying || os->now() >= deadline) {
+            err_set(SYP_EBUSY, "rejoin: a replacement of rank %d has come, but its former process (pid %d) still lives; end that first", rank, e->pid);
+            return err_peer(rank, e->pid);
+        }
+        os->sleep(NS_PER_MS);
+    }
     return SYP_OK;
+}
+
+int peers_check_roster(const struct peers *p, const struct roster *roster, uint64_t deadline) {
+    if (roster->n > p->cap)
+        return err_set(SYP_EINVAL, "rejoin: %d ranks, but rank %d has address space for %d; set SYMPOOL_MAX_WORLD on all ranks", roster->n, p->me,
+                       p->cap);
+    for (int r = 0; r < roster->n; r++) {
+        if (peers_same_process(p, roster, r)) continue;
+        int rc = check_sizes(p, roster, r);
+        if (rc == SYP_OK && r < p->n) rc = wait_gone(p, r, deadline);
+        if (rc != SYP_OK) return rc;
+        if (roster->rank[r].data_len <= p->data_stride) continue;
+        err_set(SYP_EINVAL, "rejoin: the pool of rank %d has %B, rank %d has address space for %B each; set SYMPOOL_MAX_LOCAL_MEM_SIZE on all ranks, or "
+                            "give the replacement the size of the rank it replaces", r, (unsigned long long)roster->rank[r].data_len, p->me,
+                (unsigned long long)p->data_stride);
+        return err_peer(r, roster->rank[r].pid);
+    }
+    return SYP_OK;
+}
+
+int peers_renew(struct peers *p, const struct roster *roster, uint64_t deadline) {
+    for (int r = 0; r < p->n; r++)
+        if (!peers_same_process(p, roster, r)) unmap_peer(p, r);
+    p->roster = *roster;
+    p->n = roster->n;
+    p->n_local = 0;
+    for (int r = 0; r < p->n; r++)
+        p->n_local += roster_same_host(&p->roster, r, p->me);
+    return exchange(p, deadline);
 }
 
 int peers_commit_exchange(const struct peers *p, uint64_t off, uint64_t len) {
@@ -436,14 +505,8 @@ int peers_commit_exchange(const struct peers *p, uint64_t off, uint64_t len) {
 
 void peers_unmap(struct peers *p) {
     if (!p || !p->peer || !p->region) return;
-    for (int r = 0; r < p->n; r++) {
-        struct peer *peer = &p->peer[r];
-        if (r == p->me) continue;
-        if (peer->data) (void)p->region->backend->unimport(&peer->imported);
-        if (peer->control) unmap_inside((void *)(uintptr_t)peer->control, p->roster.rank[r].control_len);
-        if (peer->exchange) unmap_inside(peer->exchange, peer->exchange_len);
-        *peer = (struct peer){0};
-    }
+    for (int r = 0; r < p->n; r++)
+        if (r != p->me) unmap_peer(p, r);
 }
 
 uint64_t peers_window_digest(const struct peers *p) {

@@ -33,10 +33,21 @@ struct segment { /* one of this rank's own small segments */
     int fd;
 };
 
+/* Sizes of the small segments; the body sizes are the collectives' (equal on all ranks). */
+struct peers_layout {
+    uint64_t control_body;
+    uint64_t exchange_len;
+    /* Room for ranks that join later: pools up to max_data_len, ranks up to max_ranks; 0 = as the roster has them. */
+    uint64_t max_data_len;
+    int max_ranks;
+};
+
 struct peers {
     int n, me;
+    int cap; /* ranks that the windows have room for, >= n */
+    struct peers_layout layout;
     struct roster roster;
-    struct peer *peer; /* n, map_alloc'ed */
+    struct peer *peer; /* cap, map_alloc'ed */
     char *data_window, *control_window, *exchange_window;
     uint64_t data_stride, control_stride, exchange_stride;
     struct control_head *self;        /* own control segment, writable */
@@ -44,12 +55,6 @@ struct peers {
     struct region *region;            /* own pool, inside the data window */
     int n_local, n_processors; /* ranks on this host; processors that all of them together may run on */
     int crowded; /* more local ranks than processors: waits yield at once; known after peers_map */
-};
-
-/* Sizes of the small segments; the body sizes are the collectives' (equal on all ranks). */
-struct peers_layout {
-    uint64_t control_body;
-    uint64_t exchange_len;
 };
 
 /* Steps of the attach, in this order; each names what undoes it. */
@@ -65,6 +70,17 @@ int peers_open_segments(struct peers *p, struct region *own);
 /* Exchange descriptors with the ranks of this host and map them.  SYP_OK; what fdpass_exchange returns; SYP_EJOIN (a
  * peer's segment is not what the roster says), SYP_ENOMEM.  On failure nothing stays mapped.  Undo: peers_unmap. */
 int peers_map(struct peers *p, uint64_t deadline);
+
+/*
+ * Later: some ranks are other processes than before, or new (rejoin).  Two steps, so that nobody looks at a rank while it is taken out:
+ * peers_check_roster: can they be taken in?  SYP_OK; SYP_EBUSY (the former process of a rank still lives); SYP_EINVAL (more ranks, or a larger pool,
+ * than the windows have room for); SYP_EJOIN.  Changes nothing.  peers_renew: unmap them and map the new ones.  The roster's table as in
+ * peers_reserve, also when it fails: ranks that could not be mapped are then not reached.  Returns as peers_map.
+ */
+int peers_check_roster(const struct peers *p, const struct roster *roster, uint64_t deadline);
+int peers_renew(struct peers *p, const struct roster *roster, uint64_t deadline);
+/* Is `rank` of this roster the process that is mapped here? */
+int peers_same_process(const struct peers *p, const struct roster *roster, int rank);
 
 /* The undoing ones take any state, partial and undone too, and p all zero.  Each undoes the later steps first. */
 /* Memory for a part of the own exchange segment: 0 or -errno. */

@@ -36,7 +36,7 @@ int meeting_place(const struct launch *who, struct url_addr *out) {
 
 /* A job of one rank meets nobody. */
 static int join_alone(const struct hello *self, struct roster *roster, struct star **out) {
-    uint64_t nonce = 0;
+    uint64_t nonce = self->member_of;
     int rc = 0;
     while (rc >= 0 && nonce == 0)
         rc = os->random(&nonce, sizeof nonce);
@@ -49,10 +49,10 @@ static int join_alone(const struct hello *self, struct roster *roster, struct st
         return err_set(SYP_ENOMEM, "join: no memory for a roster of one rank");
     }
     *e = self->self;
-    e->generation = 1;
+    e->generation = self->member_of ? self->self.generation : 1;
     e->host_index = 0;
     text_copy(e->addr, sizeof e->addr, "this process");
-    *roster = (struct roster){.n = 1, .n_hosts = 1, .nonce = nonce, .rank = e};
+    *roster = (struct roster){.n = 1, .n_hosts = 1, .nonce = nonce, .epoch = self->epoch + 1, .rank = e};
     *out = s;
     return SYP_OK;
 }

@@ -179,7 +179,7 @@ static int take_roster(struct seeker *k, int fd, uint8_t *payload, uint32_t len,
     int rc = wire_get_roster(&w, roster);
     if (rc) return rc;
     const struct roster_entry *me = &roster->rank[k->who->rank < roster->n ? k->who->rank : 0];
-    if (roster->n != k->who->n_ranks || me->pid != k->self.self.pid || me->start_ticks != k->self.self.start_ticks)
+    if ((k->self.member_of && roster->nonce != k->self.member_of) || roster->n != k->who->n_ranks || me->pid != k->self.self.pid || me->start_ticks != k->self.self.start_ticks)
         return err_set(SYP_EJOIN, "join: the roster from %s is not this job's; choose another address in SYMPOOL_ADDR",
                        k->where);
     struct star *s = star_new(roster->n, k->who->rank, 0);

@@ -34,6 +34,7 @@ struct root {
     uint64_t settle;       /* when a disagreement becomes the verdict; 0 = none */
     uint8_t in[MAX_WORLD]; /* ranks that have said hello */
     int n_in, n_silent;
+    uint64_t instance;     /* nonce of the job whose members come back; 0 = all are new so far */
     unsigned dropped;      /* connections that were not ranks of this job */
     char turned_away[160]; /* the last rank of another job, for the message about missing ones */
     struct notice verdict; /* code 0 = not decided or joined */
@@ -90,6 +91,8 @@ static int adopt_listener(struct root *r) {
     if (!rc) rc = os->set_cloexec(fd);
     if (!rc) rc = os->set_nonblock(fd);
     if (rc) return err_sys(SYP_EINVAL, rc, "descriptor %d of SYMPOOL_LISTEN_FD: not a socket", fd);
+    /* Its connections inherit this: or they would keep a replacement of this rank from the address for a minute. */
+    if (a.ss_family != AF_UNIX) (void)os->socket_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     url_text((const struct sockaddr *)&a, len, r->where, sizeof r->where);
     r->listener = fd;
     r->adopted = 1;
@@ -173,17 +176,19 @@ static struct member *free_place(struct star *s) {
 }
 
 /* A rank of another job came to this address: it is told so, and this job goes on. */
-static void turn_away(struct root *r, struct member *m, const struct hello *h) {
+static void turn_away(struct root *r, struct member *m, const struct hello *h, const char *which) {
     struct notice n = {0};
+    char whose[120];
+    text_format(whose, sizeof whose, "%sjob \"%s\"", which, h->job);
     uint8_t frame[NOTICE_FRAME_MAX];
     notice_set(&n, SYP_EJOIN, h->rank, h->self.pid,
-               "join: rank 0 at %s belongs to job \"%s\", rank %d (pid %d) to job \"%s\"; give every job its "
+               "join: rank 0 at %s belongs to job \"%s\", rank %d (pid %d) to %s; give every job its "
                "own SYMPOOL_ADDR",
-               r->where, r->who->job, h->rank, h->self.pid, h->job);
+               r->where, r->who->job, h->rank, h->self.pid, whose);
     size_t len = notice_frame(frame, sizeof frame, WIRE_REJECT, &n);
     link_send_some(m->fd, frame, len);
-    text_format(r->turned_away, sizeof r->turned_away, "rank %d (pid %d) of job \"%s\" was turned away", h->rank,
-                h->self.pid, h->job);
+    text_format(r->turned_away, sizeof r->turned_away, "rank %d (pid %d) of %s was turned away", h->rank, h->self.pid,
+                whose);
     drop(r, m, "rank of another job");
 }
 
@@ -233,9 +238,14 @@ static void said_hello(struct root *r, struct member *m, uint32_t len) {
         return;
     }
     if (h.job[0] && r->self.job[0] && strcmp(h.job, r->self.job) != 0) {
-        turn_away(r, m, &h);
+        turn_away(r, m, &h, "");
         return;
     }
+    if (h.member_of && r->instance && h.member_of != r->instance) {
+        turn_away(r, m, &h, "another instance of ");
+        return;
+    }
+    if (h.member_of) r->instance = h.member_of;
     m->state = MEMBER_SAID;
     m->hello = h;
     r->n_silent--;
@@ -418,7 +428,7 @@ static int fill_roster(struct root *r, struct roster *out) {
     int n = r->s->n;
     out->n = n;
     out->n_hosts = 0;
-    out->nonce = 0;
+    out->nonce = r->instance;
     out->rank = map_alloc((size_t)n * sizeof *out->rank);
     if (!out->rank) return err_set(SYP_ENOMEM, "join: no memory for a roster of %d ranks", n);
     out->rank[0] = r->self.self;
@@ -430,9 +440,14 @@ static int fill_roster(struct root *r, struct roster *out) {
         text_copy(out->rank[m->hello.rank].addr, sizeof out->rank[0].addr, m->addr);
         r->s->of_rank[m->hello.rank] = i;
     }
+    out->epoch = 1 + r->self.epoch;
+    for (int i = 0; i < r->s->used; i++) {
+        const struct member *m = &r->s->member[i];
+        if (m->state == MEMBER_SAID && m->hello.epoch >= out->epoch) out->epoch = m->hello.epoch + 1;
+    }
     for (int i = 0; i < n; i++) {
         struct roster_entry *e = &out->rank[i];
-        e->generation = 1;
+        if (!e->generation) e->generation = out->epoch;
         e->host_index = -1;
         for (int k = 0; k < i && e->host_index < 0; k++)
             if (memcmp(out->rank[k].host_id, e->host_id, sizeof e->host_id) == 0)
@@ -482,7 +497,8 @@ static void give_up(struct root *r) {
 int root_join(const struct launch *who, const struct hello *self, uint64_t deadline, struct roster *roster,
               struct star **out) {
     struct root r = {
-        .who = who, .self = *self, .listener = -1, .started = os->now(), .deadline = deadline, .in = {1}, .n_in = 1};
+        .who = who, .self = *self, .listener = -1, .started = os->now(), .deadline = deadline, .in = {1}, .n_in = 1,
+        .instance = self->member_of};
     r.s = star_new(who->n_ranks, 0, 6 * who->n_ranks + 16);
     if (!r.s) return err_set(SYP_ENOMEM, "join: no memory for the connections of %d ranks", who->n_ranks);
     int rc = start_listening(&r);

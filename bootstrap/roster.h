@@ -13,7 +13,7 @@ struct roster_entry {
     int32_t rank;
     int32_t pid;
     uint32_t uid;
-    uint32_t generation;     /* 1; counts up when a replacement takes this rank's place */
+    uint32_t generation;     /* epoch in which this process took the rank */
     uint64_t start_ticks;    /* of the process, guards pid reuse */
     uint64_t host_id[2];     /* digest of boot id and of the pid, user, ipc and net namespaces */
     uint64_t local_mem_size; /* rounded */
@@ -28,6 +28,7 @@ struct roster {
     int n;                    /* world size */
     int n_hosts;
     uint64_t nonce;           /* of this job instance, never 0 */
+    uint32_t epoch;           /* 1; counts up with every rejoin */
     struct roster_entry *rank; /* n entries, map_alloc'ed */
 };
 

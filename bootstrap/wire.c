@@ -173,6 +173,9 @@ void wire_put_hello(struct wire *w, const struct hello *h) {
     wire_put_u32(w, h->page_size);
     wire_put_u64(w, h->settings);
     wire_put_u64(w, h->staging_size);
+    wire_put_u64(w, h->member_of);
+    wire_put_u32(w, h->epoch);
+    wire_put_u32(w, h->self.generation);
     wire_put_u64(w, h->patience_ns);
 }
 
@@ -187,6 +190,9 @@ int wire_get_hello(struct wire *w, struct hello *h) {
     h->page_size = wire_get_u32(w);
     h->settings = wire_get_u64(w);
     h->staging_size = wire_get_u64(w);
+    h->member_of = wire_get_u64(w);
+    h->epoch = wire_get_u32(w);
+    h->self.generation = wire_get_u32(w);
     h->patience_ns = wire_get_u64(w);
     if (w->bad)
         wrong = "cut short, or a text too long";
@@ -198,6 +204,8 @@ int wire_get_hello(struct wire *w, struct hello *h) {
         wrong = "rank out of range";
     else if (!wrong && h->self.rank != h->rank)
         wrong = "two different ranks in it";
+    else if (!wrong && ((h->member_of == 0) != (h->epoch == 0) || (h->epoch == 0) != (h->self.generation == 0) || h->self.generation > h->epoch))
+        wrong = "half a member of a job";
     else if (!wrong && !wire_job_ok(h->job))
         wrong = "job name with characters that no job has";
     return wrong ? err_set(SYP_EJOIN, "hello: %s", wrong) : 0;
@@ -227,6 +235,7 @@ void wire_put_roster(struct wire *w, const struct roster *r) {
     put_i32(w, r->n);
     put_i32(w, r->n_hosts);
     wire_put_u64(w, r->nonce);
+    wire_put_u32(w, r->epoch);
     for (int i = 0; i < r->n; i++) {
         put_self(w, &r->rank[i]);
         wire_put_u32(w, r->rank[i].generation);
@@ -235,7 +244,7 @@ void wire_put_roster(struct wire *w, const struct roster *r) {
     }
 }
 
-static const char *get_entry(struct wire *w, struct roster_entry *e, int rank, int *hosts_seen) {
+static const char *get_entry(struct wire *w, struct roster_entry *e, int rank, uint32_t epoch, int *hosts_seen) {
     const char *wrong = get_self(w, e);
     e->generation = wire_get_u32(w);
     e->host_index = get_i32(w);
@@ -243,7 +252,7 @@ static const char *get_entry(struct wire *w, struct roster_entry *e, int rank, i
     if (w->bad) return "cut short, or a text too long";
     if (wrong) return wrong;
     if (e->rank != rank) return "ranks out of order";
-    if (e->generation == 0) return "generation 0";
+    if (e->generation == 0 || e->generation > epoch) return "generation out of range";
     if (e->host_index < 0 || e->host_index > *hosts_seen) return "host numbers out of order";
     if (e->host_index == *hosts_seen) (*hosts_seen)++;
     return NULL;
@@ -253,22 +262,23 @@ int wire_get_roster(struct wire *w, struct roster *out) {
     memset(out, 0, sizeof *out);
     int n = get_i32(w), n_hosts = get_i32(w), hosts_seen = 0;
     uint64_t nonce = wire_get_u64(w);
+    uint32_t epoch = wire_get_u32(w);
     if (w->bad) return err_set(SYP_EJOIN, "roster: cut short");
     if (n < 1 || n > MAX_WORLD || (size_t)n * ENTRY_FIXED > w->cap - w->pos)
         return err_set(SYP_EJOIN, "roster: world size out of range");
-    if (nonce == 0) return err_set(SYP_EJOIN, "roster: no job nonce");
+    if (nonce == 0 || epoch == 0) return err_set(SYP_EJOIN, "roster: no job nonce, or no epoch");
     struct roster_entry *rank = map_alloc((size_t)n * sizeof *rank);
     if (!rank) return err_set(SYP_ENOMEM, "roster: no memory for %d ranks", n);
     const char *wrong = NULL;
     for (int i = 0; i < n && !wrong; i++)
-        wrong = get_entry(w, &rank[i], i, &hosts_seen);
+        wrong = get_entry(w, &rank[i], i, epoch, &hosts_seen);
     if (!wrong && hosts_seen != n_hosts) wrong = "wrong number of hosts";
     if (!wrong && w->pos != w->cap) wrong = "trailing bytes";
     if (wrong) {
         map_free(rank, (size_t)n * sizeof *rank);
         return err_set(SYP_EJOIN, "roster: %s", wrong);
     }
-    *out = (struct roster){.n = n, .n_hosts = n_hosts, .nonce = nonce, .rank = rank};
+    *out = (struct roster){.n = n, .n_hosts = n_hosts, .nonce = nonce, .epoch = epoch, .rank = rank};
     return 0;
 }
 

@@ -41,10 +41,12 @@ struct hello {
     uint64_t layout;  /* digest of sizes and offsets of all shared structs */
     int32_t rank, n_ranks;
     char job[64];
-    struct roster_entry self; /* addr, host_index, generation not sent */
+    struct roster_entry self; /* addr, host_index not sent; generation 0 = new */
     uint32_t page_size;
     uint64_t settings;     /* digest of the settings that must agree (staging size ...) */
     uint64_t staging_size; /* so that a difference can be named */
+    uint64_t member_of;    /* nonce of the job this rank is already part of and comes back to; 0 = it is new */
+    uint32_t epoch;        /* of that job, see struct roster; 0 = it is new */
     uint64_t patience_ns;  /* how long the sender will still wait; filled by the rendezvous, which decides before the
                               least patient leaves */
 };

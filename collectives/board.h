@@ -42,7 +42,7 @@ struct comm_slot {
     atom64 current;                    /* sequence | kind << 56, for messages about who is behind */
     atom64 inside;                     /* comm id + 1 while in an operation; release at its end: request_release / lingering */
     atom64 abort_group;                /* comm id this rank gave up, + 1; release after abort_why.  pairs with wait_aborted */
-    atom64 abort_why;                  /* -code | culprit + 1 << 8 | sequence << 32 */
+    atom64 abort_why;                  /* -code | culprit + 1 << 8 | sequence << 32: of the first operation that this rank has not completed */
     _Alignas(CACHE_LINE) atom64 asleep; /* rank whose phase this member sleeps on, + 1; 0 = awake.  seq_cst on both sides: wait_sleep / comm_publish */
     _Alignas(CACHE_LINE) struct comm_post post[2];
 };

@@ -122,8 +122,8 @@ int comm_check_own_life(const struct comm *c, const char *call); /* SYP_OK, or S
 int comm_break(struct comm *c, int code, int culprit, uint64_t sequence);
 /* From any thread, also while another is inside an operation. */
 int comm_abort(struct comm *c);
-/* The thread that has the group finds that another one has aborted it. */
-int comm_aborted_here(struct comm *c);
+/* The thread that has the group finds that another one has aborted it.  sequence: of the first operation not completed. */
+int comm_aborted_here(struct comm *c, uint64_t sequence);
 /* SYP_OK: no member can store into this rank's buffers any more on account of this group's last operation; SYP_EBUSY naming one that can. */
 int comm_buffers_safe(struct comm *c);
 /* The same for the library's own use: bytes of the pool that members may still store into are kept from reuse until then. */
@@ -134,6 +134,21 @@ int comm_agree(struct comm *c, uint64_t *flag, int64_t timeout_ns);
 int comm_shrink(struct comm *c, int give_up, int64_t timeout_ns, struct comm **out);
 /* World ranks of members that the last agreement found gone; returns how many there are. */
 int comm_failed(const struct comm *c, int *ranks, int cap);
+
+/* Replacements (rejoin.c).  How the ranks speak before they have a world: every rank gives len bytes, all get them in rank order; len 0 = a barrier. */
+struct coll_meeting {
+    int (*allgather)(void *arg, const void *mine, size_t len, void *all);
+    void *arg;
+};
+/* A rank is about to be unmapped: the groups it was in end here.  The groups are claimed. */
+void coll_forget(struct coll *k, int rank, int pid);
+/* Start a new world over all ranks of the peers, new ones included.  The groups are claimed.  SYP_OK, on all or on none (but for a death at the very
+ * end); SYP_EDIVERGED, SYP_ENOMEM, what the meeting returns. */
+int coll_rejoin(struct coll *k, int is_new, const struct coll_meeting *meeting);
+/* Give the groups back after coll_claim. */
+void coll_release(struct coll *k);
+/* Memory for a slot's staging area: SYP_OK or SYP_ENOMEM. */
+int coll_staging(struct coll *k, int slot);
 
 /* Operations.  timeout_ns: 0 = the default. */
 int coll_barrier(struct comm *c, int64_t timeout_ns);

@@ -149,6 +149,11 @@ int coll_claim(struct coll *c) {
     return SYP_OK;
 }
 
+void coll_release(struct coll *c) {
+    for (int i = 0; i < COMM_SLOTS; i++)
+        store_release(&c->comm[i].busy, 0); /* pairs with request_take */
+}
+
 /* ----------------------------------------------------------------------------------------- publish and break */
 
 void comm_publish(struct comm *c) {
@@ -189,13 +194,13 @@ int comm_break(struct comm *c, int code, int culprit, uint64_t sequence) {
     return code;
 }
 
-int comm_aborted_here(struct comm *c) {
+int comm_aborted_here(struct comm *c, uint64_t sequence) {
     if (c->broken) return c->broken;
     int me = c->coll->peers->me;
     err_set(SYP_EABORTED, "group %d was aborted by this rank (syp_comm_abort)", c->slot);
     err_peer(me, os->pid());
     c->why = *err_record();
-    return comm_break(c, SYP_EABORTED, me, 0);
+    return comm_break(c, SYP_EABORTED, me, sequence);
 }
 
 int comm_abort(struct comm *c) {
@@ -205,7 +210,7 @@ int comm_abort(struct comm *c) {
         return SYP_OK;
     }
     syp_error before = *err_record(); /* success leaves the record alone */
-    comm_aborted_here(c);
+    comm_aborted_here(c, c->sequence + 1);
     *err_record() = before;
     store_release(&c->busy, 0); /* pairs with request_take */
     return SYP_OK;

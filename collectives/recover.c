@@ -137,7 +137,7 @@ static void end_group(struct comm *c) {
     err_set(SYP_EABORTED, "group %d was shrunk by this rank", c->slot);
     c->why = *err_record();
     *err_record() = before;
-    comm_break(c, SYP_EABORTED, c->coll->peers->me, c->sequence);
+    comm_break(c, SYP_EABORTED, c->coll->peers->me, c->sequence + 1);
 }
 
 /* Of those that stay: the same list on all of them. */

@@ -44,7 +44,7 @@ const char *op_name(int kind) {
 static int unusable(struct comm *c, const char *call) {
     if (!c->in_use) return err_set(SYP_ESTATE, "%s on group %d: the group was destroyed", call, c->slot);
     if (c->unreachable) return comm_refuse_unreachable(c, call);
-    if (load_relaxed(&c->own->abort_group) == c->id + 1) comm_aborted_here(c); /* pairs with comm_abort */
+    if (load_relaxed(&c->own->abort_group) == c->id + 1) comm_aborted_here(c, c->sequence + 1); /* pairs with comm_abort */
     if (c->broken) {
         *err_record() = c->why;
         err_prefix("%s: group %d is broken", call, c->slot);
@@ -331,17 +331,21 @@ int request_corrupt(struct request *r, int member, const char *field, uint64_t v
     return comm_break(r->c, SYP_EPEER, rank, r->sequence);
 }
 
+int coll_staging(struct coll *k, int slot) {
+    uint64_t at = (uint64_t)slot * k->conf.staging;
+    if (k->staging_ready[slot]) return SYP_OK;
+    int rc = peers_commit_exchange(k->peers, at, k->conf.staging);
+    if (rc < 0)
+        return err_sys(SYP_ENOMEM, -rc, "committing a staging area of %B failed; lower SYMPOOL_STAGING_SIZE or use pool buffers",
+                       (unsigned long long)k->conf.staging);
+    k->staging_ready[slot] = 1;
+    stats_set(STAT_OVERHEAD, stats_read(STAT_OVERHEAD) + k->conf.staging);
+    return SYP_OK;
+}
+
 int request_staging(struct request *r) {
-    struct comm *c = r->c;
-    struct coll *k = c->coll;
-    if (!k->staging_ready[c->slot]) {
-        int rc = peers_commit_exchange(k->peers, staging_off(c), k->conf.staging);
-        if (rc < 0)
-            return err_sys(SYP_ENOMEM, -rc, "%s: committing a staging area of %B failed; lower SYMPOOL_STAGING_SIZE or use pool "
-                                            "buffers", op_name(r->kind), (unsigned long long)k->conf.staging);
-        k->staging_ready[c->slot] = 1;
-        stats_set(STAT_OVERHEAD, stats_read(STAT_OVERHEAD) + k->conf.staging);
-    }
-    r->staging = (char *)k->peers->exchange.base + staging_off(c);
+    int rc = coll_staging(r->c->coll, r->c->slot);
+    if (rc != SYP_OK) return err_prefix("%s", op_name(r->kind));
+    r->staging = (char *)r->c->coll->peers->exchange.base + staging_off(r->c);
     return SYP_OK;
 }

@@ -136,6 +136,13 @@ static int next_gone(const struct comm *c, int from, int *reason) {
     return m;
 }
 
+/* Whoever gave up in a later operation has completed this one, so everything it needs is there or in the memory of the dead: it completes here, too.
+ * That is what makes survivors agree about which operation was the last. */
+static int finished_ours(const struct request *r, int member) {
+    uint64_t why = load_relaxed((atom64 *)&r->c->member[member].slot->abort_why); /* ordered by the acquire of abort_group */
+    return (int32_t)((uint32_t)(why >> 32) - (uint32_t)r->sequence) > 0;
+}
+
 int wait_aborted(struct request *r) {
     struct comm *c = r->c;
     /* What was read of the members' data, before the look; and our "inside" before it, or a member that gives up might neither see us inside nor be
@@ -143,8 +150,8 @@ int wait_aborted(struct request *r) {
     atomic_thread_fence(memory_order_seq_cst);
     for (int m = 0; m < c->n; m++) {
         /* pairs with announce_break */
-        if (load_acquire((atom64 *)&c->member[m].slot->abort_group) != c->id + 1) continue;
-        return m == c->me ? comm_aborted_here(c) : give_up_aborted(r, m);
+        if (load_acquire((atom64 *)&c->member[m].slot->abort_group) != c->id + 1 || finished_ours(r, m)) continue;
+        return m == c->me ? comm_aborted_here(c, r->sequence) : give_up_aborted(r, m);
     }
     return SYP_OK;
 }

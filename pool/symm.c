@@ -243,3 +243,59 @@ int symm_check(struct symm *s) {
     lock_drop(&s->lock);
     return damage ? err_set(SYP_ESTATE, "check the symmetric region: %s", damage) : SYP_OK;
 }
+
+/* ------------------------------------------------------------------------------------------------- takeover */
+
+#define GAP 1u /* tag of a block that stands for a free one until the restore is complete */
+
+size_t symm_list(struct symm *s, uint32_t *cursor, uint64_t *words, size_t n) {
+    size_t done = 0;
+    lock_take(&s->lock);
+    uint32_t block = *cursor ? *cursor : s->space.first;
+    for (; block && done < n; block = space_at(&s->space, block)->next) {
+        const struct space_block *b = space_at(&s->space, block);
+        words[done++] = b->len | (b->state == SPACE_LIVE);
+    }
+    *cursor = block;
+    lock_drop(&s->lock);
+    return done;
+}
+
+/* In a region that is free from here to its end, the best fit is here. */
+static int restore_locked(struct symm *s, uint64_t word) {
+    uint64_t len = word & ~1ull;
+    if (len == 0 || len % SPACE_GRAIN || len > s->region->meta - s->space.used)
+        return err_set(SYP_EINVAL, "restore the symmetric region: a block of %llu bytes after %llu of %llu", (unsigned long long)len,
+                       (unsigned long long)s->space.used, (unsigned long long)s->region->meta);
+    uint32_t block = space_alloc(&s->space, len, SPACE_GRAIN);
+    if (!block) return err_set(SYP_ENOMEM, "restore the symmetric region: no memory for the record of a block");
+    struct space_block *b = space_at(&s->space, block);
+    b->tag = word & 1 ? 0 : GAP;
+    return word & 1 ? region_commit(s->region, b->off, b->len) : SYP_OK;
+}
+
+static void free_gaps_locked(struct symm *s) {
+    uint32_t next;
+    for (uint32_t block = s->space.first; block; block = next) {
+        next = space_at(&s->space, block)->next;
+        if (space_at(&s->space, block)->state != SPACE_LIVE || space_at(&s->space, block)->tag != GAP) continue;
+        if (next && space_at(&s->space, next)->state == SPACE_FREE) next = space_at(&s->space, next)->next; /* it is merged */
+        space_free(&s->space, block);
+    }
+}
+
+int symm_restore(struct symm *s, const uint64_t *words, size_t n, uint64_t calls, uint64_t digest) {
+    int rc = SYP_OK;
+    lock_take(&s->lock);
+    for (size_t i = 0; i < n && rc == SYP_OK; i++)
+        rc = restore_locked(s, words[i]);
+    if (rc == SYP_OK && calls) {
+        free_gaps_locked(s);
+        s->calls = calls;
+        s->digest = digest;
+        s->space.used_peak = s->space.used;
+        stats_set(STAT_SYMM_USED, s->space.used);
+    }
+    lock_drop(&s->lock);
+    return rc;
+}

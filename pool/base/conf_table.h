@@ -10,6 +10,8 @@ CONF(CONF_ADDR_FILE, "SYMPOOL_ADDR_FILE", CONF_STRING, NULL, NULL, NULL, NULL, "
 CONF(CONF_JOB, "SYMPOOL_JOB", CONF_STRING, NULL, NULL, NULL, NULL, "name of the job, up to 63 characters of [A-Za-z0-9._:-]; default: the launcher's job id")
 CONF(CONF_LOCAL_MEM_SIZE, "SYMPOOL_LOCAL_MEM_SIZE", CONF_SIZE, "1G", "64K", "1T", NULL, "bytes of this rank's pool, reserved at attach and committed as it is used")
 CONF(CONF_META_SIZE, "SYMPOOL_META_SIZE", CONF_SIZE, "64M", "0", "1T", NULL, "bytes of the symmetric region inside the pool, equal on all ranks")
+CONF(CONF_MAX_WORLD, "SYMPOOL_MAX_WORLD", CONF_INT, "0", "0", "1024", NULL, "ranks that a later syp_rejoin may grow the job to; 0: no more than at the start")
+CONF(CONF_MAX_LOCAL_MEM_SIZE, "SYMPOOL_MAX_LOCAL_MEM_SIZE", CONF_SIZE, "0", "0", "1T", NULL, "largest pool that a rank may have which joins later; 0: as large as the largest at the start")
 CONF(CONF_COMMIT, "SYMPOOL_COMMIT", CONF_ENUM, "lazy", NULL, NULL, "lazy|full", "commit physical memory as the pool is used, or all of it at attach")
 CONF(CONF_COMMIT_CHUNK, "SYMPOOL_COMMIT_CHUNK", CONF_SIZE, "2M", "4K", "1G", NULL, "unit in which memory is committed")
 CONF(CONF_HUGE, "SYMPOOL_HUGE", CONF_ENUM, "none", NULL, NULL, "none|thp|2M|1G", "page size asked for: base pages, transparent huge pages, or hugetlb pages; falls back to base pages with one line")

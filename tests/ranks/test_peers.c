@@ -210,7 +210,7 @@ static int stranger(struct ranks *r, int rank, void *arg) {
     if (meet_and_list(r, rank, 0, &roster)) return 1;
     if (rank == last) {
         struct sockaddr_un a = {.sun_family = AF_UNIX};
-        int n = snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "sympool-fd-%016llx-0",
+        int n = snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "sympool-fd-%016llx-1-0",
                          (unsigned long long)roster.nonce),
             fd = -1, ok = -1;
         if (getuid() == 0 && setuid(65534) != 0) return 1;

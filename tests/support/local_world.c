@@ -23,7 +23,7 @@ static struct region_conf pool_conf(void) {
 int local_roster(struct roster *r, int n, uint64_t nonce) {
     struct region_conf conf = pool_conf();
     struct peers_layout layout = local_layout();
-    *r = (struct roster){.n = n, .n_hosts = 1, .nonce = nonce};
+    *r = (struct roster){.n = n, .n_hosts = 1, .nonce = nonce, .epoch = 1};
     r->rank = map_alloc(sizeof *r->rank * (size_t)n);
     if (!r->rank) return err_set(SYP_ENOMEM, "no memory for a roster");
     for (int i = 0; i < n; i++) {

@@ -53,7 +53,7 @@ static _Noreturn void run_child(struct ranks *r, int rank, pid_t parent, int (*f
     alarm(0);
     r->pid[rank] = getpid();
     if (rank != 0) {
-        close(r->listen_fd);
+        if (r->listen_fd >= 0) close(r->listen_fd);
         r->listen_fd = -1;
     }
     unsigned before = check_failures();
@@ -106,6 +106,17 @@ int ranks_start(struct ranks *r, int n, size_t shared_len, int (*fn)(struct rank
     close(r->listen_fd);
     r->listen_fd = -1;
     return 0;
+}
+
+int ranks_replace(struct ranks *r, int rank, int (*fn)(struct ranks *r, int rank, void *arg), void *arg) {
+    pid_t parent = getpid();
+    if (rank >= r->n) r->n = rank + 1;
+    if (r->pid[rank] > 0) waitpid(r->pid[rank], &r->status[rank], 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) run_child(r, rank, parent, fn, arg);
+    r->pid[rank] = pid > 0 ? pid : 0;
+    return pid > 0 ? 0 : -1;
 }
 
 static uint64_t milliseconds(void) {

@@ -25,6 +25,8 @@ struct ranks {
 
 /* Start; the shared area is at least shared_len bytes. */
 int ranks_start(struct ranks *r, int n, size_t shared_len, int (*fn)(struct ranks *r, int rank, void *arg), void *arg);
+/* A new process for a rank that has ended; its fn gets the rank as the first one did.  0 = started. */
+int ranks_replace(struct ranks *r, int rank, int (*fn)(struct ranks *r, int rank, void *arg), void *arg);
 /* Wait for all, at most `seconds`; returns the number of children that did not exit with 0 (killed on purpose: not
  * counted when `victim` is that rank). */
 int ranks_wait(struct ranks *r, int seconds, int victim);

@@ -140,7 +140,7 @@ static int nothing_to_take(void *arg, int rank, const int fd[FDS_PER_RANK]) {
 
 static int connect_to_leader(uint64_t nonce) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    int n = snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "sympool-fd-%016llx-0", (unsigned long long)nonce);
+    int n = snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "sympool-fd-%016llx-1-0", (unsigned long long)nonce);
     for (int i = 0; i < 10000; i++) {
         int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
         if (connect(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) ==
@@ -292,7 +292,7 @@ static void taken_name(void) {
     struct roster roster;
     int mine[FDS_PER_RANK] = {0, 1, 2}, before = count_open_fds();
     CHECK_EQ(local_roster(&roster, 2, fresh_nonce()), SYP_OK);
-    int n = snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "sympool-fd-%016llx-0", (unsigned long long)roster.nonce);
+    int n = snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "sympool-fd-%016llx-1-0", (unsigned long long)roster.nonce);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     CHECK_EQ(bind(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)), 0);
     CHECK_EQ(fdpass_exchange(&roster, 0, mine, nothing_to_take, NULL, in_seconds(5)), SYP_EJOIN);

@@ -218,7 +218,7 @@ static void notice_goes_round(void) {
 }
 
 static struct roster roster_of(int n, int hosts) {
-    struct roster r = {.n = n, .n_hosts = hosts, .nonce = 77, .rank = map_alloc((size_t)n * sizeof *r.rank)};
+    struct roster r = {.n = n, .n_hosts = hosts, .nonce = 77, .epoch = 2, .rank = map_alloc((size_t)n * sizeof *r.rank)};
     for (int i = 0; i < n; i++) {
         r.rank[i] = sample().self;
         r.rank[i].rank = i;
@@ -256,6 +256,7 @@ static void roster_goes_round(void) {
         CHECK_EQ(decode_roster(buf, len, &back), 0);
         CHECK_EQ(back.n, n);
         CHECK_EQ(back.nonce, 77);
+        CHECK_EQ(back.epoch, 2);
         CHECK_EQ(back.n_hosts, r.n_hosts);
         CHECK(memcmp(back.rank, r.rank, (size_t)n * sizeof *r.rank) == 0);
         roster_free(&back);
@@ -289,6 +290,8 @@ static void roster_cut_or_wrong_is_refused(void) {
         roster_free(&x);                                                                                               \
     } while (0)
     WRONG(x.nonce = 0);
+    WRONG(x.epoch = 0);
+    WRONG(x.rank[1].generation = 3);
     WRONG(x.n_hosts = 3);
     WRONG(x.n_hosts = 1);
     WRONG(x.rank[1].rank = 2);

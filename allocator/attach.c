@@ -138,7 +138,9 @@ static struct hello make_hello(const struct world *w) {
 
 static int up_join(struct world *w) {
     struct hello h = make_hello(w);
+    TEST_POINT("attach.join");
     int rc = rendezvous_join(&w->who, &h, w->deadline, &w->roster, &w->star);
+    TEST_POINT("attach.joined");
     if (rc == SYP_OK && w->process) stats_set_job(w->roster.nonce);
     return rc;
 }
@@ -187,6 +189,7 @@ static void down_pool(struct world *w) {
 static int up_segments(struct world *w) {
     int rc = peers_open_segments(&w->peers, &w->pool->region);
     if (rc != SYP_OK) return rc;
+    TEST_POINT("attach.segments");
     struct board *board = peers_own_body(&w->peers);
     rc = symm_init(&w->pool->symm, &w->pool->region, board->ring);
     if (rc != SYP_OK) peers_close_segments(&w->peers);
@@ -199,7 +202,9 @@ static void down_segments(struct world *w) {
 }
 
 static int up_life(struct world *w) {
-    return keeper_start(&w->keeper, w->peers.self);
+    int rc = keeper_start(&w->keeper, w->peers.self);
+    TEST_POINT("attach.keeper");
+    return rc;
 }
 
 static void down_life(struct world *w) {

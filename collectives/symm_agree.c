@@ -4,6 +4,7 @@
  */
 #include "collectives/request.h"
 #include "pool/base/os.h"
+#include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
 
@@ -73,6 +74,7 @@ uint64_t coll_symm_alloc(struct coll *c, uint64_t len, uint64_t align, uint32_t 
             mine.sys_errno = err_record()->sys_errno;
         }
     }
+    TEST_POINT("symm.tried");
     r.step = agree_step;
     r.count = len;
     r.root = is_pow2(align) ? __builtin_ctzll(align) : -1;

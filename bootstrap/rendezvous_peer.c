@@ -22,7 +22,7 @@
 
 #define RETRY_FIRST_NS (200 * NS_PER_US)
 #define RETRY_MOST_NS (20 * NS_PER_MS)
-#define ADDRESSES_MOST 8
+#define ADDRESSES_MOST URL_ADDRS
 #define CONNECT_NS NS_PER_S /* for one address of several to answer */
 #define NO_VERDICT_NS (2 * NS_PER_S)
 
@@ -79,7 +79,7 @@ static int find_addresses(struct seeker *k) {
         return meeting_place(k->who, &k->addr[0]);
     }
     if (k->who->addr.port == 0) return read_addr_file(k);
-    k->n_addr = url_resolve(&k->who->addr, k->addr, ADDRESSES_MOST);
+    k->n_addr = url_resolve_by(&k->who->addr, k->addr, ADDRESSES_MOST, k->deadline);
     return k->n_addr > 0 ? SYP_OK : k->n_addr;
 }
 

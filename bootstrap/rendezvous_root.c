@@ -131,10 +131,10 @@ static int publish(const char *path, const char *where) {
 
 static int start_listening(struct root *r) {
     if (r->who->listen_fd >= 0) return adopt_listener(r);
-    struct url_addr a[8];
+    struct url_addr a[URL_ADDRS];
     int n = 1;
     if (r->who->has_addr)
-        n = url_resolve(&r->who->addr, a, 8);
+        n = url_resolve_by(&r->who->addr, a, URL_ADDRS, r->deadline);
     else if (meeting_place(r->who, &a[0]))
         return SYP_EINVAL;
     if (n < 0) return n;

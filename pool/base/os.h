@@ -62,6 +62,7 @@ struct os_ops {
     int (*processors)(uint64_t *mask, size_t words);
     int (*thread_start)(void *(*run)(void *), void *arg, struct os_thread **out); /* all signals blocked, small stack */
     int (*thread_join)(struct os_thread *t);
+    int (*thread_detach)(struct os_thread *t); /* nobody will join it */
     int (*robust_list)(void *head, size_t len); /* set_robust_list of the calling thread */
 
     /* files and sockets: all close-on-exec, sockets non-blocking */

@@ -341,6 +341,12 @@ static int linux_thread_join(struct os_thread *t) {
     return r;
 }
 
+static int linux_thread_detach(struct os_thread *t) {
+    int r = -pthread_detach(t->id);
+    if (r == 0) map_free(t, sizeof *t);
+    return r;
+}
+
 static int linux_robust_list(void *head, size_t len) {
     return (int)SYS(syscall(SYS_set_robust_list, head, len));
 }
@@ -514,6 +520,7 @@ const struct os_ops os_linux = {
     .processors = linux_processors,
     .thread_start = linux_thread_start,
     .thread_join = linux_thread_join,
+    .thread_detach = linux_thread_detach,
     .robust_list = linux_robust_list,
     .open_read = linux_open_read,
     .open_nofollow = linux_open_nofollow,

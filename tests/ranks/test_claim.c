@@ -110,6 +110,9 @@ static int rank_that_lives(struct ranks *r, int rank, void *arg) {
         printf("rank %d: %s\n", rank, syp_error_text());
         return 1;
     }
+    int status = -1;
+    waitpid(start_inherited(getpid(), "/dev/null"), &status, 0);
+    CHECK_EQ(status, 0); /* protected in its turn */
     CHECK_EQ(syp_finalize(), SYP_OK);
     return 0;
 }

@@ -5,8 +5,8 @@
  *   key(direction) = MAC(secret, "sympool 1" direction nonce-of-the-rank nonce-of-rank-0)
  *   mac(frame)     = MAC(key(direction), number head payload)
  *
- * Invariant: secret and keys lie in one mapping that is wiped before it is given back, and nowhere else.  Must not know:
- * sockets, what frames mean.
+ * Invariant: secret and keys lie in one mapping that is wiped before it is given back, and nowhere else.  Must not
+ * know: sockets, what frames mean.
  */
 #include "bootstrap/auth.h"
 

@@ -66,10 +66,11 @@ int claim_look(const struct launch *who) {
         socklen_t len = name_of(who, i, &a);
         int pid;
         if (!holder(&a, len, &pid) || pid == os->pid()) continue;
-        err_set(SYP_ESTATE,
-                "rank %d of job \"%s\" is held by process %d already: this one, which has inherited its environment, stays "
-                "private; give it a rank of its own to let it join",
-                who->rank, who->job, pid);
+        err_set(
+            SYP_ESTATE,
+            "rank %d of job \"%s\" is held by process %d already: this one, which has inherited its environment, stays "
+            "private; give it a rank of its own to let it join",
+            who->rank, who->job, pid);
         return err_peer(who->rank, pid);
     }
     return SYP_OK;

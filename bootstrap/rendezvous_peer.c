@@ -394,12 +394,8 @@ static int try_all(struct seeker *k, struct roster *roster, struct star **out, e
 
 int peer_join(const struct launch *who, const struct hello *self, uint64_t deadline, struct auth *auth,
               struct roster *roster, struct star **out) {
-    struct seeker k = {.who = who,
-                       .self = *self,
-                       .auth = auth,
-                       .started = os->now(),
-                       .deadline = deadline,
-                       .backoff = RETRY_FIRST_NS};
+    struct seeker k = {
+        .who = who, .self = *self, .auth = auth, .started = os->now(), .deadline = deadline, .backoff = RETRY_FIRST_NS};
     k.random = k.started ^ ((uint64_t)(unsigned)os->tid() << 32) ^ 0x9e3779b97f4a7c15ull;
     int rc = find_addresses(&k);
     while (!rc) {

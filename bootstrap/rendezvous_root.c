@@ -294,10 +294,11 @@ static void refuse_version(struct root *r, struct member *m, unsigned version) {
 
 static void refuse_secret(struct root *r, struct member *m, const char *why) {
     struct notice n;
-    notice_set(&n, SYP_EJOIN, -1, 0,
-               "join: rank 0 at %s refused the process at %s: %s; give all ranks of the job the same SYMPOOL_SECRET_FILE, "
-               "or none",
-               r->where, m->addr, why);
+    notice_set(
+        &n, SYP_EJOIN, -1, 0,
+        "join: rank 0 at %s refused the process at %s: %s; give all ranks of the job the same SYMPOOL_SECRET_FILE, "
+        "or none",
+        r->where, m->addr, why);
     refuse(r, m, &n, why);
 }
 

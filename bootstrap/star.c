@@ -405,8 +405,9 @@ static int lost_here(struct star *s, const char *fmt) {
 }
 
 static int altered(struct star *s) {
-    return lost_here(s, "attach: what came from rank 0 to rank %d was altered on its way: it does not carry the proof of "
-                        "the secret");
+    return lost_here(s,
+                     "attach: what came from rank 0 to rank %d was altered on its way: it does not carry the proof of "
+                     "the secret");
 }
 
 /* The payload of a frame and its seal. */
@@ -440,7 +441,7 @@ static int receive(struct star *s, uint8_t *bytes, size_t len, uint64_t deadline
         struct wire_head h;
         int rc = link_recv(s->fd, head, sizeof head, deadline);
         if (rc) return root_gone(s, rc);
-        if (wire_get_head(&w, &h, WIRE_MAX)) 
+        if (wire_get_head(&w, &h, WIRE_MAX))
             return s->auth ? altered(s) : lost_here(s, "attach: what rank 0 sent to rank %d is no frame of sympool");
         if ((h.flags & WIRE_SEALED ? 1 : 0) != (s->auth != NULL)) return altered(s);
         if (h.type == WIRE_LOST) return take_notice(s, head, h.length, deadline);

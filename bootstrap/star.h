@@ -15,12 +15,12 @@
 
 #define STAR_GIVE_MAX 1024u /* bytes a rank may give to an allgather */
 #define MEMBER_IN                                                                                                      \
-    (WIRE_HEAD + STAR_GIVE_MAX + WIRE_MAC) /* all a member may have in flight to rank 0; holds a hello and a notice */
-#define HANDSHAKE_NS (2 * NS_PER_S) /* for a connection to say hello */
-#define SETTLE_NS (200 * NS_PER_MS) /* after a disagreement: for the others to arrive and be told */
-#define LINGER_NS (100 * NS_PER_MS) /* after a failure: for latecomers to be told */
+    (WIRE_HEAD + STAR_GIVE_MAX + WIRE_MAC)  /* all a member may have in flight to rank 0; holds a hello and a notice */
+#define HANDSHAKE_NS (2 * NS_PER_S)         /* for a connection to say hello */
+#define SETTLE_NS (200 * NS_PER_MS)         /* after a disagreement: for the others to arrive and be told */
+#define LINGER_NS (100 * NS_PER_MS)         /* after a failure: for latecomers to be told */
 #define NOTICE_MAX (18u + WIRE_NOTICE_TEXT) /* payload of a notice */
-#define GRACE_NS (200 * NS_PER_MS)  /* after the deadline: for rank 0's verdict to arrive */
+#define GRACE_NS (200 * NS_PER_MS)          /* after the deadline: for rank 0's verdict to arrive */
 
 /*
  * State of a connection at rank 0:
@@ -31,12 +31,12 @@ enum member_state { MEMBER_FREE, MEMBER_SILENT, MEMBER_SAID, MEMBER_GONE };
 
 struct member {
     enum member_state state;
-    int fd;             /* -1 in FREE and GONE */
-    int greeted;        /* with a secret: the nonces are exchanged, what follows is sealed */
-    int told;           /* has all of what star_tell sent last */
-    int sealed;         /* `mac` is of what star_tell is sending */
-    uint32_t have;      /* bytes in `in` */
-    size_t sent;        /* bytes of what star_tell is sending */
+    int fd;        /* -1 in FREE and GONE */
+    int greeted;   /* with a secret: the nonces are exchanged, what follows is sealed */
+    int told;      /* has all of what star_tell sent last */
+    int sealed;    /* `mac` is of what star_tell is sending */
+    uint32_t have; /* bytes in `in` */
+    size_t sent;   /* bytes of what star_tell is sending */
     uint8_t mac[WIRE_MAC];
     uint64_t since;     /* of the accept */
     struct hello hello; /* from SAID on */

@@ -141,7 +141,8 @@ int url_parse(const char *text, struct url *out) {
     return parse_port(text, port + 1, &out->port);
 }
 
-/* Interface of a scope: a name or a number; 0 = there is none.  (getaddrinfo takes one for link-local addresses only.) */
+/* Interface of a scope: a name or a number; 0 = there is none.  (getaddrinfo takes one for link-local addresses only.)
+ */
 static uint32_t scope_index(const char *scope) {
     uint64_t n;
     if (text_to_u64(scope, &n) == 0) return n <= UINT32_MAX ? (uint32_t)n : 0;
@@ -187,7 +188,8 @@ int url_resolve(const struct url *u, struct url_addr *out, int most) {
     }
     freeaddrinfo(list);
     return n ? n
-             : err_set(SYP_EJOIN, "look-up of host \"%s\": no internet address; check the name in SYMPOOL_ADDR", u->host);
+             : err_set(SYP_EJOIN, "look-up of host \"%s\": no internet address; check the name in SYMPOOL_ADDR",
+                       u->host);
 }
 
 /* ---------------------------------------------------------------------------------- look-up with a deadline */
@@ -226,7 +228,8 @@ int url_resolve_by(const struct url *u, struct url_addr *out, int most, uint64_t
         return err_sys(SYP_ESYS, rc, "look-up of host \"%s\": start a thread (limits on threads: ulimit -u)", u->host);
     }
     uint64_t left;
-    while (load_acquire(&l->state) == LOOKING && (left = deadline_left(os->now(), deadline)) > 0) /* pairs with look_up */
+    while (load_acquire(&l->state) == LOOKING &&
+           (left = deadline_left(os->now(), deadline)) > 0) /* pairs with look_up */
         (void)os->futex_wait(&l->state, LOOKING, left);
     uint32_t seen = LOOKING;
     if (cas_acq_rel(&l->state, &seen, LEFT_BEHIND)) { /* pairs with look_up, which frees l */

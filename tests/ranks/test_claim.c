@@ -174,9 +174,10 @@ int main(int argc, char **argv) {
     const char *holder = getenv("TEST_CLAIM_HOLDER");
     if (holder) return inherited(atol(holder));
     program = argv[0];
-    return check_main("claim", (struct check_test[]){
-                                   {"a_program_started_by_a_rank_stays_private", a_program_started_by_a_rank_stays_private},
-                                   {"a_dead_holder_does_not_block_its_successor", a_dead_holder_does_not_block_its_successor},
-                                   {"finalize_gives_the_rank_back", finalize_gives_the_rank_back},
-                                   {0}});
+    return check_main("claim",
+                      (struct check_test[]){
+                          {"a_program_started_by_a_rank_stays_private", a_program_started_by_a_rank_stays_private},
+                          {"a_dead_holder_does_not_block_its_successor", a_dead_holder_does_not_block_its_successor},
+                          {"finalize_gives_the_rank_back", finalize_gives_the_rank_back},
+                          {0}});
 }

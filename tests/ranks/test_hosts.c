@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A job on two hosts, which here are one machine and two values of SYMPOOL_HOST_ID: everything attaches, memory is shared
- * inside a host only, what would need it across hosts says so, and nothing hangs. */
+/* A job on two hosts, which here are one machine and two values of SYMPOOL_HOST_ID: everything attaches, memory is
+ * shared inside a host only, what would need it across hosts says so, and nothing hangs. */
 #include "allocator/sympool.h"
 #include "bootstrap/hostid.h"
 #include "pool/base/conf.h"
@@ -105,8 +105,8 @@ static void the_identity_follows_the_setting(void) {
 }
 
 int main(void) {
-    return check_main("hosts", (struct check_test[]){
-                                   {"memory_is_shared_inside_a_host_only", memory_is_shared_inside_a_host_only},
-                                   {"the_identity_follows_the_setting", the_identity_follows_the_setting},
-                                   {0}});
+    return check_main(
+        "hosts", (struct check_test[]){{"memory_is_shared_inside_a_host_only", memory_is_shared_inside_a_host_only},
+                                       {"the_identity_follows_the_setting", the_identity_follows_the_setting},
+                                       {0}});
 }

@@ -166,9 +166,12 @@ static void bad_files_are_refused(void) {
         mode_t mode;
         const char *says;
     } file[] = {
-        {"empty", 0, 0600, "is empty"},          {"short", 31, 0600, "too short: it has 31 bytes"},
-        {"long", 33, 0600, "too long: it has 33"}, {"group", 32, 0640, "has mode 0640"},
-        {"world", 32, 0644, "has mode 0644"},    {"write", 32, 0602, "has mode 0602"},
+        {"empty", 0, 0600, "is empty"},
+        {"short", 31, 0600, "too short: it has 31 bytes"},
+        {"long", 33, 0600, "too long: it has 33"},
+        {"group", 32, 0640, "has mode 0640"},
+        {"world", 32, 0644, "has mode 0644"},
+        {"write", 32, 0602, "has mode 0602"},
     };
     char text[1024];
     CHECK_EQ(join_alone_with(file_of("good"), text, sizeof text), SYP_OK);
@@ -218,8 +221,8 @@ static void without_the_module_there_is_no_way(void) {
 
 /* ---------------------------------------------------------------------------------------- in the middle */
 
-/* A man in the middle of rank 1's first connection: it listens at the address that rank 1 is given and passes everything
- * on, but for one changed byte. */
+/* A man in the middle of rank 1's first connection: it listens at the address that rank 1 is given and passes
+ * everything on, but for one changed byte. */
 static struct middle {
     int to_root; /* direction of the change */
     size_t at;   /* byte of that direction */
@@ -326,8 +329,8 @@ static void the_middle_alone_changes_nothing(void) {
     set_secret(NULL);
 }
 
-/* Both ranks fail, with a reason; only where rank 0 drops the connection before it has taken the hello may the rank come
- * again, over a connection that is clean. */
+/* Both ranks fail, with a reason; only where rank 0 drops the connection before it has taken the hello may the rank
+ * come again, over a connection that is clean. */
 static void an_altered_byte_never_joins(void) {
     uint64_t state = check_seed();
     set_secret("good");
@@ -355,15 +358,16 @@ static void an_altered_byte_never_joins(void) {
 
 int main(void) {
     prepare();
-    int rc = check_main("secret", (struct check_test[]){{"ranks_with_one_secret_join", ranks_with_one_secret_join},
-                                                       {"another_secret_is_refused_and_named", another_secret_is_refused_and_named},
-                                                       {"no_secret_beside_a_secret_is_refused", no_secret_beside_a_secret_is_refused},
-                                                       {"bad_files_are_refused", bad_files_are_refused},
-                                                       {"a_file_of_another_user_is_refused", a_file_of_another_user_is_refused},
-                                                       {"without_the_module_there_is_no_way", without_the_module_there_is_no_way},
-                                                       {"the_middle_alone_changes_nothing", the_middle_alone_changes_nothing},
-                                                       {"an_altered_byte_never_joins", an_altered_byte_never_joins},
-                                                       {0}});
+    int rc = check_main(
+        "secret", (struct check_test[]){{"ranks_with_one_secret_join", ranks_with_one_secret_join},
+                                        {"another_secret_is_refused_and_named", another_secret_is_refused_and_named},
+                                        {"no_secret_beside_a_secret_is_refused", no_secret_beside_a_secret_is_refused},
+                                        {"bad_files_are_refused", bad_files_are_refused},
+                                        {"a_file_of_another_user_is_refused", a_file_of_another_user_is_refused},
+                                        {"without_the_module_there_is_no_way", without_the_module_there_is_no_way},
+                                        {"the_middle_alone_changes_nothing", the_middle_alone_changes_nothing},
+                                        {"an_altered_byte_never_joins", an_altered_byte_never_joins},
+                                        {0}});
     clean_up();
     return rc;
 }

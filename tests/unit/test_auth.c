@@ -188,17 +188,17 @@ int main(void) {
     snprintf(dir, sizeof dir, "%s/modules", build && *build ? build : "build");
     setenv("SYMPOOL_MODULE_DIR", dir, 1);
     close(mkstemp(path));
-    int rc = check_main(
-        "auth",
-        (struct check_test[]){{"what_one_end_seals_the_other_accepts", what_one_end_seals_the_other_accepts},
-                              {"another_secret_is_recognised", another_secret_is_recognised},
-                              {"every_changed_bit_is_recognised", every_changed_bit_is_recognised},
-                              {"a_replayed_frame_is_recognised", a_replayed_frame_is_recognised},
-                              {"a_reflected_frame_is_recognised", a_reflected_frame_is_recognised},
-                              {"connections_have_keys_of_their_own", connections_have_keys_of_their_own},
-                              {"the_secret_stays_out_of_dumps_and_children", the_secret_stays_out_of_dumps_and_children},
-                              {"the_secret_is_wiped", the_secret_is_wiped},
-                              {0}});
+    int rc = check_main("auth",
+                        (struct check_test[]){
+                            {"what_one_end_seals_the_other_accepts", what_one_end_seals_the_other_accepts},
+                            {"another_secret_is_recognised", another_secret_is_recognised},
+                            {"every_changed_bit_is_recognised", every_changed_bit_is_recognised},
+                            {"a_replayed_frame_is_recognised", a_replayed_frame_is_recognised},
+                            {"a_reflected_frame_is_recognised", a_reflected_frame_is_recognised},
+                            {"connections_have_keys_of_their_own", connections_have_keys_of_their_own},
+                            {"the_secret_stays_out_of_dumps_and_children", the_secret_stays_out_of_dumps_and_children},
+                            {"the_secret_is_wiped", the_secret_is_wiped},
+                            {0}});
     unlink(path);
     return rc;
 }

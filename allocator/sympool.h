@@ -168,6 +168,7 @@ typedef struct syp_config {
  *   SYP_EJOIN    the join failed.  Every rank that could be reached gets the same list: missing ranks, duplicate
  *                ranks with both addresses, different world sizes, meta sizes or versions, address not usable
  *   SYP_EPEER    a rank died during the join
+ *   SYP_EUNSUPPORTED  SYMPOOL_SECRET_FILE is set, but the module sympool-auth.so is missing
  *   SYP_ENOMEM, SYP_ESYS  this rank's memory could not be reserved; the others get SYP_EJOIN naming this rank
  * On failure the process is as before the call.
  * Collective: called once by every rank of the job.  Blocks up to SYMPOOL_JOIN_TIMEOUT (30 s).

@@ -115,9 +115,8 @@ int auth_open(const char *path, int sessions, struct auth **out) {
     a->len = len;
     a->ops = ops;
     int rc = os->advise(a, len, MADV_DONTDUMP);
-    if (!rc) rc = os->advise(a, len, MADV_WIPEONFORK);
-    rc = rc ? err_sys(SYP_ESYS, rc, "join: keep the secret out of core dumps and forked children")
-            : read_secret(path, a->secret);
+    rc = rc ? err_sys(SYP_ESYS, rc, "join: keep the secret out of core dumps") : read_secret(path, a->secret);
+    (void)os->advise(a, len, MADV_WIPEONFORK); /* an old kernel has none; a child is this program, too */
     if (rc)
         auth_close(a);
     else

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The join among strangers and under limits: crowds of silent connections, where rank 0 listens, many ranks with few
  * descriptors, a missing rank, restarts of rank 0, every order of arrival. */
+#include "bootstrap/star.h"
+#include "pool/stats.h"
 #include "tests/ranks/scene.h"
+#include <poll.h>
 #include <sys/resource.h>
 
 /* ------------------------------------------------------------------------------------------------ crowds */
@@ -37,6 +40,8 @@ static int play_in_a_crowd(struct ranks *r, int i, void *arg) {
     while (i != 0 && !*there)
         usleep(500);
     int rc = play(r, i, arg);
+    /* all but those that could wait at a time were dropped to make room, and counted */
+    if (i == 0 && crowd_size) CHECK(stats_read(STAT_JOIN_DROPPED) >= (uint64_t)(crowd_size - 4 * sc->world));
     (*there)++;
     return rc;
 }
@@ -70,6 +75,47 @@ static void a_thousand_silent_connections_delay_nobody(void) {
                (double)crowded / 1e6);
         CHECK(crowded < alone + 100 * NS_PER_MS);
     }
+}
+
+/* A hello in bytes that come too slowly: 2 s are for all of them together. */
+static int play_beside_a_slow_one(struct ranks *r, int i, void *arg) {
+    const struct scene *sc = arg;
+    _Atomic uint64_t *dropped_after = (_Atomic uint64_t *)(void *)((char *)r->shared + MOST * sizeof(struct result));
+    if (i == 1) {
+        while (!*dropped_after)
+            usleep(1000);
+    }
+    if (i < 2) return play(r, i, arg);
+    uint8_t frame[WIRE_HEAD];
+    struct url u;
+    struct url_addr a;
+    int fd = -1;
+    head_put(frame, WIRE_HELLO, 100, 0, 0);
+    CHECK(url_parse(sc->addr, &u) == 0 && url_resolve(&u, &a, 1) == 1);
+    for (int k = 0; k < 5000 && fd < 0; k++) {
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (connect(fd, (struct sockaddr *)&a.addr, a.len) == 0) break;
+        close(fd);
+        fd = -1;
+        usleep(1000);
+    }
+    uint64_t start = os->now();
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    for (size_t at = 0; at < WIRE_HEAD && poll(&p, 1, 100) == 0; at++)
+        send(fd, frame + at, 1, MSG_NOSIGNAL);
+    *dropped_after = os->now() - start;
+    return 0;
+}
+
+static void a_slow_hello_is_dropped_after_two_seconds(void) {
+    struct ranks r;
+    struct scene sc = scene_at_port(2);
+    CHECK_EQ(ranks_start(&r, 3, MOST * sizeof(struct result) + 64, play_beside_a_slow_one, &sc), 0);
+    CHECK_EQ(ranks_wait(&r, 60, -1), 0);
+    uint64_t after = *(uint64_t *)(void *)((char *)r.shared + MOST * sizeof(struct result));
+    all_joined(&r, 2);
+    if (!CHECK(after >= 1900 * NS_PER_MS && after <= 2400 * NS_PER_MS)) printf("after %.2f s\n", (double)after / 1e9);
+    ranks_free(&r);
 }
 
 /* -------------------------------------------------------------------------------------------- where it listens */
@@ -298,7 +344,8 @@ int main(void) {
     return check_main("strangers",
                       (struct check_test[]){
                           {"a_thousand_silent_connections_delay_nobody", a_thousand_silent_connections_delay_nobody},
-                          {"listens_where_told_and_nowhere_else", listens_where_told_and_nowhere_else},
+                          {"a_slow_hello_is_dropped_after_two_seconds", a_slow_hello_is_dropped_after_two_seconds},
+            {"listens_where_told_and_nowhere_else", listens_where_told_and_nowhere_else},
                           {"many_ranks_of_an_ordinary_user_need_few_descriptors",
                            many_ranks_of_an_ordinary_user_need_few_descriptors},
                           {"a_missing_rank_is_named_in_time", a_missing_rank_is_named_in_time},

@@ -35,7 +35,9 @@ LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o)
 TST_OBJ := $(LIB_SRC:%.c=$(B)/tobj/%.o)
 
 SO       = $(B)/libsympool.so.0
-MODULE   = $(B)/modules/sympool-topo.so
+TOPO     = $(B)/modules/sympool-topo.so
+AUTH     = $(B)/modules/sympool-auth.so
+MODULES  = $(TOPO) $(AUTH)
 STAT_OBJ = $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/stat/*.c))
 RUN_OBJ  = $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/run/*.c))
 BENCH_OBJ= $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/bench/*.c))
@@ -54,7 +56,7 @@ FAULT    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/test_*.c))
 all: $(B)/.deps
 	@$(MAKE) --no-print-directory products
 
-products: $(SO) $(B)/libsympool.so $(B)/libsympool.a $(MODULE) $(TOOLS) $(B)/sympool.pc
+products: $(SO) $(B)/libsympool.so $(B)/libsympool.a $(MODULES) $(TOOLS) $(B)/sympool.pc
 
 # ------------------------------------------------------------------------------------------------ packages
 # One list, in tools/deps.sh; the stamp makes it a no-op afterwards.
@@ -89,10 +91,14 @@ $(B)/libsympool.a: $(LIB_OBJ)
 	$(Q)$(LD) -r -o $(B)/sympool-all.o $(LIB_OBJ)
 	$(Q)objcopy --localize-hidden $(B)/sympool-all.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $(B)/sympool-all.o
-$(MODULE): pool/topo/topo_module.c pool/topo/topo.h
+$(TOPO): pool/topo/topo_module.c pool/topo/topo.h
+$(TOPO): MODULE_LIBS = -lhwloc -lnuma
+$(AUTH): bootstrap/auth/auth_module.c bootstrap/auth/auth_module.h
+$(AUTH): MODULE_LIBS = -lsodium
+$(MODULES):
 	@mkdir -p $(@D)
 	$(Q)echo "  LD  $@"
-	$(Q)$(CC) $(BASE) -shared $(LDBASE) $(CFLAGS) $< -o $@ -lhwloc -lnuma
+	$(Q)$(CC) $(BASE) -shared $(LDBASE) $(CFLAGS) $< -o $@ $(MODULE_LIBS)
 PC = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|'
 $(B)/sympool.pc: tools/sympool.pc.in allocator/sympool.h Makefile
 	$(Q)$(PC) $< > $@
@@ -134,7 +140,7 @@ check-long: $(B)/.deps
 	@CI=1 $(MAKE) --no-print-directory products tests
 	@B=$(B) sh tests/run.sh long
 check-asan check-ubsan check-tsan: check-%: $(B)/.deps
-	@CI=1 $(MAKE) --no-print-directory SAN=$(SAN_$*) B=build/$(SAN_$*) tests build/$(SAN_$*)/modules/sympool-topo.so
+	@CI=1 $(MAKE) --no-print-directory SAN=$(SAN_$*) B=build/$(SAN_$*) tests build/$(SAN_$*)/modules/sympool-topo.so build/$(SAN_$*)/modules/sympool-auth.so
 	@B=build/$(SAN_$*) sh tests/run.sh $*
 SAN_asan  = address
 SAN_ubsan = undefined
@@ -150,7 +156,7 @@ install: all
 	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/
 	ln -sf libsympool.so.0 $(DESTDIR)$(LIBDIR)/libsympool.so
 	install -m 644 $(B)/libsympool.a $(DESTDIR)$(LIBDIR)/
-	install -m 755 $(MODULE) $(DESTDIR)$(LIBDIR)/sympool/
+	install -m 755 $(MODULES) $(DESTDIR)$(LIBDIR)/sympool/
 	$(PC) tools/sympool.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/sympool.pc
 	install -m 644 allocator/sympool.h $(DESTDIR)$(PREFIX)/include/
 	install -m 755 $(B)/sympool $(B)/sympool-run $(B)/sympool-bench $(DESTDIR)$(PREFIX)/bin/

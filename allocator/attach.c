@@ -9,6 +9,7 @@
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
+#include "bootstrap/claim.h"
 #include "bootstrap/hostid.h"
 
 #include <string.h>
@@ -66,6 +67,13 @@ static int up_log(struct world *w) {
 
 static void down_log(struct world *w) {
     if (w->process) err_set_rank(-1);
+}
+
+/* Before anything is published or waited for: a program that merely inherited this rank must disturb nobody. */
+static int up_claim(struct world *w) {
+    int rc = w->process ? claim_look(&w->who) : SYP_OK;
+    if (rc != SYP_OK) stats_add(STAT_CLAIMS_REFUSED, 1);
+    return rc;
 }
 
 static int up_stats(struct world *w) {
@@ -279,6 +287,16 @@ static int up_addresses(struct world *w) {
     return rc;
 }
 
+static int up_hold(struct world *w) {
+    w->claim_fd = w->process ? claim_hold(&w->who) : -1;
+    return SYP_OK;
+}
+
+static void down_hold(struct world *w) {
+    if (w->claim_fd >= 0) os->close(w->claim_fd);
+    w->claim_fd = -1;
+}
+
 static void publish_figures(struct world *w) {
     if (!w->process) return;
     stats_set(STAT_POOL_SIZE, w->pool->region.len);
@@ -295,6 +313,7 @@ static const struct step {
 } steps[] = {
     {"reading the settings", up_settings, NULL},
     {"starting the log", up_log, down_log},
+    {"claiming the rank", up_claim, NULL},
     {"publishing statistics", up_stats, down_stats},
     {"opening the memory backend", up_backend, NULL},
     {"joining the ranks", up_join, down_join},
@@ -306,6 +325,7 @@ static const struct step {
     {"opening the world group", up_groups, down_groups},
     {"taking over a place in the job", up_takeover, NULL},
     {"entering the address map", up_addresses, down_addresses},
+    {"holding the claim on the rank", up_hold, down_hold},
 };
 #define N_STEPS ((int)(sizeof steps / sizeof steps[0]))
 

@@ -31,6 +31,7 @@ struct world {
     struct pool *pool;
     struct keeper keeper;
     struct coll coll;
+    int claim_fd;             /* the claim on the rank; -1 = none */
     int steps;                /* of the table, done */
     int same_va;
 };

@@ -182,7 +182,7 @@ void *syp_peer_ptr(const void *p, int rank) {
     else if (!region_contains(own, p))
         err_set(SYP_EFOREIGN, "peer_ptr: %p is not in this rank's pool", p);
     else if (w->peers.peer[rank].reach != REACH_LOADSTORE)
-        err_set(SYP_EUNSUPPORTED, "peer_ptr: rank %d is not reachable by load and store (it runs on another host)", rank);
+        err_set(SYP_EREACH, "peer_ptr: rank %d is not reachable by load and store (it runs on another host)", rank);
     else if (region_offset(own, p) >= w->peers.peer[rank].data_len)
         err_set(SYP_EFOREIGN, "peer_ptr: offset %llu lies beyond the pool of rank %d, which has %llu bytes",
                 (unsigned long long)region_offset(own, p), rank, (unsigned long long)w->peers.peer[rank].data_len);

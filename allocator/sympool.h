@@ -163,9 +163,12 @@ typedef struct syp_config {
  * Returns SYP_OK; also when already attached with the same arguments.
  *   SYP_EINVAL   an argument is out of range, or contradicts the SYMPOOL_* environment
  *   SYP_ESTATE   already attached with different arguments (the text lists the differences)
+ *                or another living process holds this rank (the text names it): a program started by a rank inherits
+ *                its environment, but not its place in the job; it stays private
  *   SYP_EJOIN    the join failed.  Every rank that could be reached gets the same list: missing ranks, duplicate
  *                ranks with both addresses, different world sizes, meta sizes or versions, address not usable
  *   SYP_EPEER    a rank died during the join
+ *   SYP_EUNSUPPORTED  SYMPOOL_SECRET_FILE is set, but the module sympool-auth.so is missing
  *   SYP_ENOMEM, SYP_ESYS  this rank's memory could not be reserved; the others get SYP_EJOIN naming this rank
  * On failure the process is as before the call.
  * Collective: called once by every rank of the job.  Blocks up to SYMPOOL_JOIN_TIMEOUT (30 s).
@@ -274,7 +277,7 @@ SYP_API int syp_owner(const void *p, syp_location *out);
 /*
  * The same offset in another rank's pool.  p: an address in this rank's pool.  rank: 0 .. world size - 1.
  * Returns an address valid until syp_finalize, or NULL: SYP_ESTATE (not attached), SYP_EINVAL (rank), SYP_EFOREIGN (p is
- * not in this rank's pool, or its offset lies beyond the peer's pool), SYP_EUNSUPPORTED (the peer is not reachable by
+ * not in this rank's pool, or its offset lies beyond the peer's pool), SYP_EREACH (the peer is not reachable by
  * load and store).  Reading what a peer writes needs synchronisation: a barrier or another collective between.
  */
 SYP_API void *syp_peer_ptr(const void *p, int rank);

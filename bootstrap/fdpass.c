@@ -2,9 +2,11 @@
 /*
  * File descriptors between the ranks of one host.
  *
- *   leader:  listen -> accept, credentials, GIVE from everybody -> BATCHes to everybody -> take
+ *   leader:  listen -> accept, credentials, until all are connected -> rounds: GIVE from some, BATCH to all, take
  *   member:  connect (again and again until the leader listens) -> credentials -> GIVE -> BATCHes, each taken at once
  *   either:  failed -> GAVE_UP with the code and the rank that is at fault, so that the others blame the right one
+ *
+ * Rounds, so that the leader of many ranks keeps few descriptors open at a time: 64 ranks fit into a limit of 256.
  *
  * Invariants: nothing blocks but poll and sleep, both in slices under the deadline; every descriptor received is either
  * handed to take and closed, or closed; a message of a wrong size, magic, job or kind ends the exchange.  Must not
@@ -25,8 +27,9 @@
 #include <sys/un.h>
 
 #define FDPASS_MAGIC 0x53534150444650ull
-#define BATCH_RANKS 32
+#define BATCH_RANKS 16
 #define BATCH_FDS (BATCH_RANKS * FDS_PER_RANK) /* well below the kernel's SCM_MAX_FD of 253 */
+#define ROUND (BATCH_RANKS - 1)                /* ranks that give in one round; the first batch has the leader, too */
 #define SLICE (4 * NS_PER_MS)                  /* how often a wait looks at processes and the deadline */
 #define GRACE NS_PER_S                         /* how long a leader that failed stays to say so */
 
@@ -226,6 +229,7 @@ static int credentials_fit(const struct exchange *x, int fd, int rank, int *pid)
 struct conn {
     int fd, pid;
     int rank; /* -1 until it has given */
+    int open; /* got[] is */
     int got[FDS_PER_RANK];
 };
 
@@ -233,6 +237,7 @@ struct leader {
     struct exchange *x;
     int listen_fd;
     int n;               /* connections */
+    int from, to;        /* those that are heard in this round; none while not all are connected */
     struct conn *conn;   /* room for n_others */
     struct pollfd *poll; /* room for 1 + n_others */
 };
@@ -311,6 +316,7 @@ static int leader_hear(struct leader *l, struct conn *c) {
                        c->pid, n_fds, (int)m.rank[0]);
     }
     memcpy(c->got, fds, sizeof c->got);
+    c->open = 1;
     c->rank = rank;
     x->done[rank] = 1;
     x->n_done++;
@@ -320,8 +326,8 @@ static int leader_hear(struct leader *l, struct conn *c) {
 static int leader_poll(struct leader *l) {
     int polled = l->n; /* those accepted meanwhile come next time */
     l->poll[0] = (struct pollfd){.fd = l->listen_fd, .events = POLLIN};
-    for (int i = 0; i < polled; i++)
-        l->poll[1 + i] = (struct pollfd){.fd = l->conn[i].fd, .events = POLLIN};
+    for (int i = 0; i < polled; i++) /* outside its round only the end of a connection is news */
+        l->poll[1 + i] = (struct pollfd){.fd = l->conn[i].fd, .events = i >= l->from && i < l->to ? POLLIN : 0};
     int ready = os->poll(l->poll, 1 + (unsigned)polled, slice(l->x)), rc = SYP_OK;
     if (ready < 0) return ready == -EINTR ? SYP_OK : fd_error(ready, "wait for the ranks of this host");
     for (int i = 0; i < polled && rc == SYP_OK; i++)
@@ -330,14 +336,34 @@ static int leader_poll(struct leader *l) {
     return rc;
 }
 
+/* At the deadline: who is connected is not missing, though nothing of it was read yet. */
+static int leader_too_late(struct leader *l) {
+    struct exchange *x = l->x;
+    for (int i = 0; i < l->n; i++) {
+        struct message m;
+        int fds[BATCH_FDS], n_fds, r = l->conn[i].rank < 0 ? recv_message(x, l->conn[i].fd, &m, fds, &n_fds) : 0;
+        if (r != 1) continue;
+        close_all(fds, n_fds);
+        if (m.kind == GIVE && expected(x, m.rank[0])) x->done[m.rank[0]] = 1;
+    }
+    return too_late(x, "nothing had come from");
+}
+
+/* Everybody of this round has given, or, outside of rounds, everybody is connected. */
+static int complete(const struct leader *l) {
+    for (int i = l->from; i < l->to; i++)
+        if (l->conn[i].rank < 0) return 0;
+    return l->n == l->x->n_others;
+}
+
 static int leader_collect(struct leader *l) {
     struct exchange *x = l->x;
     uint64_t look_at = os->now() + SLICE;
-    while (x->n_done < x->n_others) {
+    while (!complete(l)) {
         int rc = leader_poll(l);
         if (rc != SYP_OK) return rc;
-        if (x->n_done == x->n_others) break;
-        if (expired(x)) return too_late(x, "nothing had come from");
+        if (complete(l)) break;
+        if (expired(x)) return leader_too_late(l);
         if (os->now() < look_at) continue;
         int gone = find_gone(x);
         if (gone >= 0) return lost(x, gone, "its process is gone");
@@ -346,29 +372,43 @@ static int leader_collect(struct leader *l) {
     return SYP_OK;
 }
 
-/* All descriptors but its own to one member. */
+/* This round's descriptors, in the first one the leader's too, to one member. */
 static int leader_serve(struct leader *l, const struct conn *to) {
     struct exchange *x = l->x;
     struct message m = message_of(x, BATCH);
     int fds[BATCH_FDS];
-    for (int i = -1; i < l->n; i++) { /* -1: the leader's own */
+    for (int i = l->from == 0 ? -1 : l->from; i < l->to; i++) { /* -1: the leader's own */
         const struct conn *from = i < 0 ? NULL : &l->conn[i];
-        if (from != to) {
-            m.rank[m.n] = from ? from->rank : x->me;
-            memcpy(fds + m.n * FDS_PER_RANK, from ? from->got : x->mine, sizeof(int) * FDS_PER_RANK);
-            m.n++;
-        }
-        if (m.n == 0 || (m.n < BATCH_RANKS && i < l->n - 1)) continue;
-        int r = send_message(x, to->fd, &m, fds, m.n * FDS_PER_RANK);
-        if (r == -EPIPE || r == -ECONNRESET)
-            return lost(x, to->rank, "it closed the connection before the exchange was over");
-        if (r == -ETIMEDOUT)
-            return err_set(SYP_EJOIN, "pass descriptors to rank %d (pid %d): it read nothing until the deadline",
-                           to->rank, to->pid);
-        if (r < 0) return fd_error(r, "pass descriptors to the ranks of this host");
-        m.n = 0;
+        if (from == to) continue;
+        m.rank[m.n] = from ? from->rank : x->me;
+        memcpy(fds + m.n * FDS_PER_RANK, from ? from->got : x->mine, sizeof(int) * FDS_PER_RANK);
+        m.n++;
     }
-    return SYP_OK;
+    if (m.n == 0) return SYP_OK;
+    int r = send_message(x, to->fd, &m, fds, m.n * FDS_PER_RANK);
+    if (r == -EPIPE || r == -ECONNRESET)
+        return lost(x, conn_rank(l, to), "it closed the connection before the exchange was over");
+    if (r == -ETIMEDOUT)
+        return err_set(SYP_EJOIN, "pass descriptors to process %d: it read nothing until the deadline", to->pid);
+    return r < 0 ? fd_error(r, "pass descriptors to the ranks of this host") : SYP_OK;
+}
+
+static void leader_close_round(struct leader *l) {
+    for (int i = 0; i < l->n; i++) {
+        if (l->conn[i].open) close_all(l->conn[i].got, FDS_PER_RANK);
+        l->conn[i].open = 0;
+    }
+}
+
+static int leader_round(struct leader *l) {
+    struct exchange *x = l->x;
+    int rc = leader_collect(l);
+    for (int i = 0; i < l->n && rc == SYP_OK; i++)
+        rc = leader_serve(l, &l->conn[i]);
+    for (int i = l->from; i < l->to && rc == SYP_OK; i++)
+        rc = x->take(x->arg, l->conn[i].rank, l->conn[i].got);
+    if (rc == SYP_OK) leader_close_round(l);
+    return rc;
 }
 
 /* Every other rank has connected or is gone. */
@@ -411,15 +451,15 @@ static int leader_run(struct exchange *x) {
                  ? leader_listen(&l)
                  : err_set(SYP_ENOMEM, "pass descriptors among %d ranks: no memory for the table", x->n_others + 1);
     if (rc == SYP_OK) rc = leader_collect(&l);
-    for (int i = 0; i < l.n && rc == SYP_OK; i++)
-        rc = leader_serve(&l, &l.conn[i]);
-    for (int i = 0; i < l.n && rc == SYP_OK; i++)
-        rc = x->take(x->arg, l.conn[i].rank, l.conn[i].got);
-    if (rc != SYP_OK) leader_give_up(&l);
-    for (int i = 0; i < l.n; i++) {
-        if (l.conn[i].rank >= 0) close_all(l.conn[i].got, FDS_PER_RANK);
-        (void)os->close(l.conn[i].fd);
+    while (rc == SYP_OK && l.to < l.n) {
+        l.from = l.to;
+        l.to = l.from + ROUND < l.n ? l.from + ROUND : l.n;
+        rc = leader_round(&l);
     }
+    if (rc != SYP_OK) leader_give_up(&l);
+    leader_close_round(&l);
+    for (int i = 0; i < l.n; i++)
+        (void)os->close(l.conn[i].fd);
     if (l.listen_fd >= 0) (void)os->close(l.listen_fd);
     if (l.conn) map_free(l.conn, conn_len);
     if (l.poll) map_free(l.poll, poll_len);

@@ -4,6 +4,7 @@
  */
 #include "bootstrap/hostid.h"
 
+#include "pool/base/conf.h"
 #include "pool/base/os.h"
 
 #include <string.h>
@@ -36,6 +37,8 @@ void host_identity(uint64_t id[2]) {
         n = os->readlink(namespaces[i], buf, sizeof buf);
         absorb(id, n > 0 ? buf : "unknown", n > 0 ? (size_t)n : 7);
     }
+    const char *text = conf_str(CONF_HOST_ID);
+    if (text) absorb(id, text, strlen(text));
     id[0] = finish(id[0]);
     id[1] = finish(id[1]);
 }

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-/* 128-bit digest of the boot id and the namespaces; what cannot be read counts as "unknown". */
+/* 128-bit digest of the boot id and the namespaces, and of SYMPOOL_HOST_ID where it is set; what cannot be read counts as "unknown". */
 void host_identity(uint64_t id[2]);
 
 #endif

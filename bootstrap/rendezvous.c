@@ -6,6 +6,7 @@
 
 #include "bootstrap/star.h"
 #include "pool/base/arena.h"
+#include "pool/base/conf.h"
 #include "pool/base/status.h"
 
 #include <stddef.h>
@@ -35,13 +36,14 @@ int meeting_place(const struct launch *who, struct url_addr *out) {
 }
 
 /* A job of one rank meets nobody. */
-static int join_alone(const struct hello *self, struct roster *roster, struct star **out) {
+static int join_alone(const struct hello *self, struct auth *auth, struct roster *roster, struct star **out) {
+    auth_close(auth); /* it was only looked at */
     uint64_t nonce = self->member_of;
     int rc = 0;
     while (rc >= 0 && nonce == 0)
         rc = os->random(&nonce, sizeof nonce);
     if (rc < 0) return err_sys(SYP_ESYS, rc, "join: random number for the job");
-    struct star *s = star_new(1, 0, 0);
+    struct star *s = star_new(1, 0, 0, NULL);
     struct roster_entry *e = map_alloc(sizeof *e);
     if (!s || !e) {
         star_close(s);
@@ -67,11 +69,14 @@ int rendezvous_join(const struct launch *who, const struct hello *self, uint64_t
     h.rank = h.self.rank = who->rank;
     h.n_ranks = who->n_ranks;
     text_copy(h.job, sizeof h.job, who->job);
+    struct auth *auth;
+    int rc = auth_open(conf_str(CONF_SECRET_FILE), who->rank == 0 ? JOIN_PLACES(who->n_ranks) : 1, &auth);
+    if (rc) return rc;
     /* Strangers that were turned away leave their reasons in the error record; success must not show them. */
     struct syp_error before = *err_record();
-    int rc = who->n_ranks == 1 ? join_alone(&h, roster, out)
-             : who->rank == 0  ? root_join(who, &h, deadline, roster, out)
-                               : peer_join(who, &h, deadline, roster, out);
+    rc = who->n_ranks == 1 ? join_alone(&h, auth, roster, out)
+         : who->rank == 0  ? root_join(who, &h, deadline, auth, roster, out)
+                           : peer_join(who, &h, deadline, auth, roster, out);
     if (rc == SYP_OK) *err_record() = before;
     return rc;
 }

@@ -6,6 +6,9 @@
  * 2 s.  When all have said hello, or at the deadline, or as soon as they cannot agree, rank 0 sends one verdict to
  * every rank it can reach: the roster, or the list of all disagreements.
  *
+ * With SYMPOOL_SECRET_FILE both ends of every connection prove that they know the secret, and every frame from the hello
+ * to the end of the star is authenticated: see auth.h.
+ *
  * The star then serves three small collectives (allgather, barrier, broadcast) for the rest of the attach; a rank that
  * goes away is told to all (SYP_EPEER).  Closed at the end of the attach.
  *

@@ -22,13 +22,15 @@
 
 #define RETRY_FIRST_NS (200 * NS_PER_US)
 #define RETRY_MOST_NS (20 * NS_PER_MS)
-#define ADDRESSES_MOST 8
+#define ADDRESSES_MOST URL_ADDRS
 #define CONNECT_NS NS_PER_S /* for one address of several to answer */
 #define NO_VERDICT_NS (2 * NS_PER_S)
 
 struct seeker {
     const struct launch *who;
     struct hello self;
+    struct auth *auth; /* NULL = no secret */
+    int greeted;       /* this connection: what follows is sealed, or there is no secret */
     uint64_t started, deadline;
     struct url_addr addr[ADDRESSES_MOST];
     int n_addr;
@@ -77,7 +79,7 @@ static int find_addresses(struct seeker *k) {
         return meeting_place(k->who, &k->addr[0]);
     }
     if (k->who->addr.port == 0) return read_addr_file(k);
-    k->n_addr = url_resolve(&k->who->addr, k->addr, ADDRESSES_MOST);
+    k->n_addr = url_resolve_by(&k->who->addr, k->addr, ADDRESSES_MOST, k->deadline);
     return k->n_addr > 0 ? SYP_OK : k->n_addr;
 }
 
@@ -173,16 +175,26 @@ static int silence(struct seeker *k, enum outcome *o) {
     return fail(o, err_peer(0, 0));
 }
 
+/* The roster has this rank as it said itself; a byte that changed on its way shows here. */
+static int same_self(const struct roster_entry *a, const struct roster_entry *b) {
+    return a->rank == b->rank && a->pid == b->pid && a->uid == b->uid && a->start_ticks == b->start_ticks &&
+           memcmp(a->host_id, b->host_id, sizeof a->host_id) == 0 && a->local_mem_size == b->local_mem_size &&
+           a->meta_size == b->meta_size && a->data_len == b->data_len && a->control_len == b->control_len &&
+           a->exchange_len == b->exchange_len;
+}
+
 static int take_roster(struct seeker *k, int fd, uint8_t *payload, uint32_t len, struct roster *roster,
                        struct star **out) {
     struct wire w = {.buf = payload, .cap = len};
     int rc = wire_get_roster(&w, roster);
     if (rc) return rc;
     const struct roster_entry *me = &roster->rank[k->who->rank < roster->n ? k->who->rank : 0];
-    if ((k->self.member_of && roster->nonce != k->self.member_of) || roster->n != k->who->n_ranks || me->pid != k->self.self.pid || me->start_ticks != k->self.self.start_ticks)
+    if ((k->self.member_of && roster->nonce != k->self.member_of) || roster->n != k->who->n_ranks ||
+        !same_self(me, &k->self.self))
         return err_set(SYP_EJOIN, "join: the roster from %s is not this job's; choose another address in SYMPOOL_ADDR",
                        k->where);
-    struct star *s = star_new(roster->n, k->who->rank, 0);
+    struct star *s = star_new(roster->n, k->who->rank, 0, k->auth);
+    k->auth = NULL;
     if (!s) return err_set(SYP_ENOMEM, "join: no memory for the connection to rank 0");
     s->fd = fd;
     s->root_pid = roster->rank[0].pid;
@@ -190,35 +202,109 @@ static int take_roster(struct seeker *k, int fd, uint8_t *payload, uint32_t len,
     return SYP_OK;
 }
 
-/* Read the verdict.  The descriptor goes into *out on success and stays the caller's otherwise. */
-static int take_verdict(struct seeker *k, int fd, struct roster *roster, struct star **out, enum outcome *o) {
-    uint8_t head[WIRE_HEAD];
-    struct wire w = {.buf = head, .cap = sizeof head}, magic = w;
+/* A frame of rank 0. */
+struct answer {
     struct wire_head h;
-    int rc = receive(k, fd, head, sizeof head);
-    if (rc == -ETIMEDOUT) return silence(k, o);
-    if (rc) return no_verdict(k, 0, o);
+    uint8_t head[WIRE_HEAD];
+    uint8_t *payload; /* map_alloc'ed, room bytes; NULL = none came */
+    size_t room;
+};
+
+/* What ends the wait for an answer, from what link_recv returned. */
+static int no_answer(struct seeker *k, int rc, enum outcome *o) {
+    return rc == -ETIMEDOUT ? silence(k, o) : no_verdict(k, 0, o);
+}
+
+/* Read one frame.  *o is DONE or TRY_AGAIN, and payload NULL, when none came; the code says why. */
+static int read_answer(struct seeker *k, int fd, struct answer *a, enum outcome *o) {
+    struct wire w = {.buf = a->head, .cap = sizeof a->head}, magic = w;
+    a->payload = NULL;
+    int rc = receive(k, fd, a->head, sizeof a->head);
+    if (rc) return no_answer(k, rc, o);
     if (wire_get_u64(&magic) != WIRE_MAGIC) return no_verdict(k, 1, o);
-    if (wire_get_head(&w, &h, WIRE_MAX)) {
+    if (wire_get_head(&w, &a->h, WIRE_MAX)) {
         err_prefix("join: answer from %s", k->where);
         return fail(o, SYP_EJOIN);
     }
-    uint8_t *payload = map_alloc(h.length + 1);
-    if (!payload) return fail(o, err_set(SYP_ENOMEM, "join: no memory for a verdict of %u bytes", h.length));
-    rc = receive(k, fd, payload, h.length);
-    struct wire p = {.buf = payload, .cap = h.length};
+    a->room = a->h.length + WIRE_MAC;
+    uint8_t *payload = map_alloc(a->room);
+    if (!payload) return fail(o, err_set(SYP_ENOMEM, "join: no memory for a verdict of %u bytes", a->h.length));
+    rc = receive(k, fd, payload, a->h.length + (a->h.flags & WIRE_SEALED ? WIRE_MAC : 0));
+    if (!rc) {
+        a->payload = payload;
+        return SYP_OK;
+    }
+    map_free(payload, a->room);
+    return no_answer(k, rc, o);
+}
+
+/* An answer that anybody may have given, where a holder of the secret was expected. */
+static int not_proven(const struct seeker *k, const struct answer *a) {
+    struct wire p = {.buf = a->payload, .cap = a->h.length};
+    struct notice n;
+    if (a->h.type == WIRE_REJECT && wire_get_notice(&p, &n) == 0)
+        return err_set(SYP_EJOIN, "join: %s refused this rank, without a proof of the secret: %s", k->where, n.text);
+    return err_set(SYP_EJOIN,
+                   "join: the answer from %s lacks the proof of the secret of SYMPOOL_SECRET_FILE; give all ranks the "
+                   "same file",
+                   k->where);
+}
+
+/* Is it from a holder of the secret?  SYP_OK, also when there is no secret. */
+static int check_proof(struct seeker *k, const struct answer *a) {
+    int sealed = a->h.flags & WIRE_SEALED ? 1 : 0;
+    if (!k->auth)
+        return sealed ? err_set(SYP_EJOIN, "join: answer from %s: it carries a proof of a secret, this rank has none",
+                                k->where)
+                      : SYP_OK;
+    if (!sealed) return not_proven(k, a);
+    if (auth_check(k->auth, 0, a->head, a->payload, a->h.length, a->payload + a->h.length)) return SYP_OK;
+    return err_set(SYP_EJOIN,
+                   "join: the answer from %s does not prove the secret of SYMPOOL_SECRET_FILE: rank 0 has another one, "
+                   "or the answer was altered on its way",
+                   k->where);
+}
+
+/* Read the verdict.  The descriptor goes into *out on success and stays the caller's otherwise. */
+static int take_verdict(struct seeker *k, int fd, struct roster *roster, struct star **out, enum outcome *o) {
+    struct answer a;
+    int rc = read_answer(k, fd, &a, o);
+    if (!a.payload) return rc;
+    struct wire p = {.buf = a.payload, .cap = a.h.length};
     struct notice n;
     *o = DONE;
-    if (rc)
-        rc = rc == -ETIMEDOUT ? silence(k, o) : no_verdict(k, 0, o);
-    else if (h.type == WIRE_ROSTER)
-        rc = take_roster(k, fd, payload, h.length, roster, out);
-    else if (h.type == WIRE_REJECT)
+    rc = check_proof(k, &a);
+    if (!rc && a.h.type == WIRE_ROSTER)
+        rc = take_roster(k, fd, a.payload, a.h.length, roster, out);
+    else if (!rc && a.h.type == WIRE_REJECT)
         rc = wire_get_notice(&p, &n) ? SYP_EJOIN : notice_raise(&n);
-    else
-        rc = err_set(SYP_EJOIN, "join: answer from %s: frame of type %u instead of a verdict", k->where, h.type);
-    map_free(payload, h.length + 1);
+    else if (!rc)
+        rc = err_set(SYP_EJOIN, "join: answer from %s: frame of type %u instead of a verdict", k->where, a.h.type);
+    map_free(a.payload, a.room);
     return rc;
+}
+
+/* Exchange nonces and make the keys. */
+static int greet(struct seeker *k, int fd, enum outcome *o) {
+    uint8_t frame[WIRE_HEAD + WIRE_NONCE], theirs[WIRE_NONCE];
+    struct answer a;
+    head_put(frame, WIRE_GREET, WIRE_NONCE, 0, 0);
+    int rc = auth_nonce(k->auth, 0, frame + WIRE_HEAD);
+    if (rc) return fail(o, err_sys(SYP_ESYS, rc, "join: random number for the proof of the secret"));
+    if (link_send(fd, frame, sizeof frame, k->deadline) == -ETIMEDOUT) return silence(k, o);
+    rc = read_answer(k, fd, &a, o);
+    if (!a.payload) return rc;
+    struct wire p = {.buf = a.payload, .cap = a.h.length};
+    if (a.h.type != WIRE_GREET || a.h.flags & WIRE_SEALED)
+        rc = not_proven(k, &a);
+    else if (wire_get_greet(&p, theirs))
+        rc = SYP_EJOIN;
+    if (!rc) {
+        auth_begin(k->auth, 0, AUTH_RANK, theirs);
+        k->greeted = 1;
+    }
+    map_free(a.payload, a.room);
+    return rc ? fail(o, rc) : SYP_OK;
 }
 
 /* The abstract name may be held by anybody: descriptors are only passed within one user. */
@@ -234,15 +320,20 @@ static int check_owner(struct seeker *k, int fd) {
 
 /* One connection from hello to verdict. */
 static int speak(struct seeker *k, int fd, int family, struct roster *roster, struct star **out, enum outcome *o) {
-    uint8_t frame[WIRE_HEAD + WIRE_HELLO_MAX];
-    struct wire payload = {.buf = frame + WIRE_HEAD, .cap = WIRE_HELLO_MAX}, head = {.buf = frame, .cap = WIRE_HEAD};
+    uint8_t frame[WIRE_HEAD + WIRE_HELLO_MAX + WIRE_MAC], *payload = frame + WIRE_HEAD;
+    struct wire w = {.buf = payload, .cap = WIRE_HELLO_MAX};
+    int sealed = k->auth != NULL;
     int rc = family == AF_UNIX ? check_owner(k, fd) : SYP_OK;
     if (rc) return fail(o, rc);
+    *o = TRY_AGAIN;
+    k->greeted = !sealed;
+    if (sealed) rc = greet(k, fd, o);
+    if (rc || !k->greeted) return rc;
     k->self.patience_ns = deadline_left(os->now(), k->deadline);
-    wire_put_hello(&payload, &k->self);
-    struct wire_head h = {.type = WIRE_HELLO, .length = (uint32_t)payload.pos};
-    wire_put_head(&head, &h);
-    rc = link_send(fd, frame, WIRE_HEAD + payload.pos, k->deadline);
+    wire_put_hello(&w, &k->self);
+    head_put(frame, WIRE_HELLO, w.pos, 0, sealed);
+    if (sealed) auth_seal(k->auth, 0, frame, payload, w.pos, payload + w.pos);
+    rc = link_send(fd, frame, WIRE_HEAD + w.pos + (sealed ? WIRE_MAC : 0), k->deadline);
     if (rc == -ETIMEDOUT) return silence(k, o);
     /* When the send was refused the verdict may still be there to read. */
     return take_verdict(k, fd, roster, out, o);
@@ -301,10 +392,10 @@ static int try_all(struct seeker *k, struct roster *roster, struct star **out, e
     return SYP_OK;
 }
 
-int peer_join(const struct launch *who, const struct hello *self, uint64_t deadline, struct roster *roster,
-              struct star **out) {
+int peer_join(const struct launch *who, const struct hello *self, uint64_t deadline, struct auth *auth,
+              struct roster *roster, struct star **out) {
     struct seeker k = {
-        .who = who, .self = *self, .started = os->now(), .deadline = deadline, .backoff = RETRY_FIRST_NS};
+        .who = who, .self = *self, .auth = auth, .started = os->now(), .deadline = deadline, .backoff = RETRY_FIRST_NS};
     k.random = k.started ^ ((uint64_t)(unsigned)os->tid() << 32) ^ 0x9e3779b97f4a7c15ull;
     int rc = find_addresses(&k);
     while (!rc) {
@@ -321,6 +412,7 @@ int peer_join(const struct launch *who, const struct hello *self, uint64_t deadl
             if (who->has_addr && who->addr.port == 0) rc = read_addr_file(&k);
         }
     }
+    auth_close(k.auth);
     if (rc) roster_free(roster);
     return rc;
 }

@@ -14,12 +14,16 @@
 #include "pool/base/log.h"
 #include "pool/base/status.h"
 #include "pool/base/arena.h"
+#include "pool/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+
+/* A burst of strangers must not overflow it: the kernel would make a rank behind them wait a second. */
+#define BACKLOG 4096
 
 struct root {
     const struct launch *who;
@@ -36,11 +40,11 @@ struct root {
     int n_in, n_silent;
     uint64_t instance;     /* nonce of the job whose members come back; 0 = all are new so far */
     unsigned dropped;      /* connections that were not ranks of this job */
-    char turned_away[160]; /* the last rank of another job, for the message about missing ones */
+    char turned_away[200]; /* the last one that meant to join and may not, for the message about missing ones */
     struct notice verdict; /* code 0 = not decided or joined */
     int decided;
-    uint8_t frame[NOTICE_FRAME_MAX]; /* a rejection, for those who are told late */
-    size_t frame_len;
+    uint8_t payload[NOTICE_MAX]; /* the rejection, for those who are told late */
+    size_t payload_len;
 };
 
 static struct log_limit dropped_lines = LOG_LIMIT(3);
@@ -71,7 +75,7 @@ static int open_listener(struct root *r, const struct url_addr *a) {
     if (!rc) rc = os->bind(fd, (const struct sockaddr *)&a->addr, a->len);
     if (!rc) {
         what = "listen";
-        rc = os->listen(fd, 4 * r->s->n + 16);
+        rc = os->listen(fd, BACKLOG);
     }
     if (rc) {
         os->close(fd);
@@ -127,10 +131,10 @@ static int publish(const char *path, const char *where) {
 
 static int start_listening(struct root *r) {
     if (r->who->listen_fd >= 0) return adopt_listener(r);
-    struct url_addr a[8];
+    struct url_addr a[URL_ADDRS];
     int n = 1;
     if (r->who->has_addr)
-        n = url_resolve(&r->who->addr, a, 8);
+        n = url_resolve_by(&r->who->addr, a, URL_ADDRS, r->deadline);
     else if (meeting_place(r->who, &a[0]))
         return SYP_EINVAL;
     if (n < 0) return n;
@@ -155,6 +159,7 @@ static int start_listening(struct root *r) {
 
 static void drop(struct root *r, struct member *m, const char *why) {
     r->dropped++;
+    stats_add(STAT_JOIN_DROPPED, 1);
     r->n_silent--;
     log_warn_limited(&dropped_lines, "join at %s: dropped a connection from %s: %s", r->where, m->addr, why);
     member_close(m, MEMBER_FREE);
@@ -164,7 +169,10 @@ static void drop_oldest(struct root *r) {
     struct member *oldest = NULL;
     for (int i = 0; i < r->s->used; i++) {
         struct member *m = &r->s->member[i];
-        if (m->state == MEMBER_SILENT && (!oldest || m->since < oldest->since)) oldest = m;
+        if (m->state != MEMBER_SILENT) continue;
+        /* one that has greeted is more likely a rank */
+        if (!oldest || m->greeted < oldest->greeted || (m->greeted == oldest->greeted && m->since < oldest->since))
+            oldest = m;
     }
     if (oldest) drop(r, oldest, "silent, and too many others are");
 }
@@ -178,15 +186,14 @@ static struct member *free_place(struct star *s) {
 /* A rank of another job came to this address: it is told so, and this job goes on. */
 static void turn_away(struct root *r, struct member *m, const struct hello *h, const char *which) {
     struct notice n = {0};
+    uint8_t payload[NOTICE_MAX];
     char whose[120];
     text_format(whose, sizeof whose, "%sjob \"%s\"", which, h->job);
-    uint8_t frame[NOTICE_FRAME_MAX];
     notice_set(&n, SYP_EJOIN, h->rank, h->self.pid,
                "join: rank 0 at %s belongs to job \"%s\", rank %d (pid %d) to %s; give every job its "
                "own SYMPOOL_ADDR",
                r->where, r->who->job, h->rank, h->self.pid, whose);
-    size_t len = notice_frame(frame, sizeof frame, WIRE_REJECT, &n);
-    link_send_some(m->fd, frame, len);
+    member_tell(r->s, m, WIRE_REJECT, payload, notice_put(payload, &n));
     text_format(r->turned_away, sizeof r->turned_away, "rank %d (pid %d) of %s was turned away", h->rank, h->self.pid,
                 whose);
     drop(r, m, "rank of another job");
@@ -202,7 +209,7 @@ static int other_version(const struct member *m, unsigned *version) {
 
 static void decide(struct root *r) {
     r->decided = 1;
-    r->frame_len = notice_frame(r->frame, sizeof r->frame, WIRE_REJECT, &r->verdict);
+    r->payload_len = notice_put(r->payload, &r->verdict);
 }
 
 /* The backlog of an adopted listener may hold the farewell of an earlier join: a process that still lives and has
@@ -257,27 +264,93 @@ static void said_hello(struct root *r, struct member *m, uint32_t len) {
     if (fatal && !r->settle) r->settle = now + SETTLE_NS;
 }
 
+/* To a connection that has no keys, so without a seal: a rank with a secret takes it as "not proven". */
+static void tell_stranger(const struct member *m, const struct notice *n) {
+    uint8_t frame[WIRE_HEAD + NOTICE_MAX];
+    size_t len = notice_put(frame + WIRE_HEAD, n);
+    head_put(frame, WIRE_REJECT, len, 0, 0);
+    link_send_some(m->fd, frame, WIRE_HEAD + len);
+}
+
+/* It speaks like a rank, but may not join.  With a secret that decides nothing, or anybody could end the join; without,
+ * it does. */
+static void refuse(struct root *r, struct member *m, const struct notice *n, const char *why) {
+    if (!r->decided && !r->s->auth) {
+        r->verdict = *n;
+        decide(r);
+    }
+    tell_stranger(m, r->decided ? &r->verdict : n);
+    text_format(r->turned_away, sizeof r->turned_away, "a process at %s was refused: %s", m->addr, why);
+    drop(r, m, why);
+}
+
+static void refuse_version(struct root *r, struct member *m, unsigned version) {
+    struct notice n;
+    notice_set(&n, SYP_EJOIN, -1, 0,
+               "join: the process at %s speaks wire version %u, rank 0 speaks %u; install one version for all ranks",
+               m->addr, version, WIRE_VERSION);
+    refuse(r, m, &n, "another wire version");
+}
+
+static void refuse_secret(struct root *r, struct member *m, const char *why) {
+    struct notice n;
+    notice_set(
+        &n, SYP_EJOIN, -1, 0,
+        "join: rank 0 at %s refused the process at %s: %s; give all ranks of the job the same SYMPOOL_SECRET_FILE, "
+        "or none",
+        r->where, m->addr, why);
+    refuse(r, m, &n, why);
+}
+
+/* The other end's nonce: answer with an own one. */
+static void greet(struct root *r, struct member *m, uint32_t len) {
+    struct wire in = {.buf = m->in + WIRE_HEAD, .cap = len};
+    uint8_t theirs[WIRE_NONCE], frame[WIRE_HEAD + WIRE_NONCE];
+    int session = (int)(m - r->s->member);
+    head_put(frame, WIRE_GREET, WIRE_NONCE, 0, 0);
+    if (wire_get_greet(&in, theirs)) {
+        drop(r, m, err_record()->text);
+        return;
+    }
+    if (!r->s->auth) {
+        refuse_secret(r, m, "it has a secret, rank 0 has none");
+        return;
+    }
+    int rc = auth_nonce(r->s->auth, session, frame + WIRE_HEAD);
+    if (rc || link_send_some(m->fd, frame, sizeof frame) != sizeof frame) {
+        drop(r, m, rc ? "no random number for it" : "it does not take a greeting");
+        return;
+    }
+    auth_begin(r->s->auth, session, AUTH_ROOT, theirs);
+    m->greeted = 1;
+}
+
+/* A complete, well-formed frame of a connection that has not said hello. */
+static void take_first(struct root *r, struct member *m, const struct wire_head *h) {
+    int secret = r->s->auth != NULL;
+    if (h->type == WIRE_HELLO && m->greeted == secret)
+        said_hello(r, m, h->length);
+    else if (h->type == WIRE_HELLO)
+        refuse_secret(r, m, "it has no secret, rank 0 has one");
+    else if (h->type == WIRE_GREET && !m->greeted)
+        greet(r, m, h->length);
+    else
+        drop(r, m, "first frame is not a hello");
+}
+
 static void hear_silent(struct root *r, struct member *m) {
     struct wire_head h;
     unsigned version;
-    int rc = member_read(m, WIRE_HELLO_MAX, &h);
+    int rc = member_read(r->s, m, WIRE_HELLO_MAX, &h);
     if (rc == 0) return;
-    if (rc == 1 && h.type == WIRE_HELLO) {
-        said_hello(r, m, h.length);
-        return;
-    }
-    if (rc == -EPROTO && other_version(m, &version) && !r->decided) {
-        notice_set(&r->verdict, SYP_EJOIN, -1, 0,
-                   "join: the process at %s speaks wire version %u, rank 0 speaks %u; install one version for all "
-                   "ranks",
-                   m->addr, version, WIRE_VERSION);
-        link_send_some(m->fd, r->frame, notice_frame(r->frame, sizeof r->frame, WIRE_REJECT, &r->verdict));
-        decide(r);
-    }
-    drop(r, m,
-         rc == 1         ? "first frame is not a hello"
-         : rc == -EPROTO ? err_record()->text
-                         : "closed before its hello was complete");
+    if (rc == 1)
+        take_first(r, m, &h);
+    else if (rc == -EBADMSG)
+        refuse_secret(r, m, "it has another secret, or its hello was altered on its way");
+    else if (rc == -EPROTO && other_version(m, &version))
+        refuse_version(r, m, version);
+    else
+        drop(r, m, rc == -EPROTO ? err_record()->text : "closed before its hello was complete");
 }
 
 static void welcome(struct root *r, int fd, const struct sockaddr *a, socklen_t len) {
@@ -298,7 +371,9 @@ static void welcome(struct root *r, int fd, const struct sockaddr *a, socklen_t 
     m->state = MEMBER_SILENT;
     m->fd = fd;
     m->have = 0;
+    m->greeted = 0;
     m->told = 0;
+    m->sealed = 0;
     m->sent = 0;
     m->since = os->now();
     url_text(a, len, m->addr, sizeof m->addr);
@@ -414,7 +489,7 @@ static int reject(struct root *r) {
     uint64_t now = os->now(), end = now + LINGER_NS;
     star_tell_start(r->s);
     for (;;) {
-        star_tell(r->s, r->frame, r->frame_len, now + LINGER_NS / 10);
+        star_tell(r->s, WIRE_REJECT, r->payload, r->payload_len, now + LINGER_NS / 10);
         now = os->now();
         if (r->n_in == r->s->n || now >= end) break;
         if (turn(r, end)) break;
@@ -463,16 +538,13 @@ static int fill_roster(struct root *r, struct roster *out) {
 static int announce(struct root *r, struct roster *roster) {
     int rc = fill_roster(r, roster);
     if (rc) return rc;
-    size_t cap = WIRE_HEAD + WIRE_MAX;
-    uint8_t *frame = map_alloc(cap);
-    if (!frame) return err_set(SYP_ENOMEM, "join: no memory to send a roster of %d ranks", r->s->n);
-    struct wire payload = {.buf = frame + WIRE_HEAD, .cap = WIRE_MAX}, head = {.buf = frame, .cap = WIRE_HEAD};
-    wire_put_roster(&payload, roster);
-    struct wire_head h = {.type = WIRE_ROSTER, .length = (uint32_t)payload.pos};
-    wire_put_head(&head, &h);
+    uint8_t *payload = map_alloc(WIRE_MAX);
+    if (!payload) return err_set(SYP_ENOMEM, "join: no memory to send a roster of %d ranks", r->s->n);
+    struct wire w = {.buf = payload, .cap = WIRE_MAX};
+    wire_put_roster(&w, roster);
     star_tell_start(r->s);
-    rc = star_tell(r->s, frame, WIRE_HEAD + payload.pos, r->deadline + GRACE_NS);
-    map_free(frame, cap);
+    rc = star_tell(r->s, WIRE_ROSTER, payload, w.pos, r->deadline + GRACE_NS);
+    map_free(payload, WIRE_MAX);
     return rc ? err_set(SYP_EJOIN,
                         "join at %s: a rank did not take the roster before the deadline; raise SYMPOOL_JOIN_TIMEOUT",
                         r->where)
@@ -491,15 +563,15 @@ static void give_up(struct root *r) {
                os->pid(), err_record()->text);
     decide(r);
     star_tell_start(r->s);
-    star_tell(r->s, r->frame, r->frame_len, os->now() + LINGER_NS / 10);
+    star_tell(r->s, WIRE_REJECT, r->payload, r->payload_len, os->now() + LINGER_NS / 10);
 }
 
-int root_join(const struct launch *who, const struct hello *self, uint64_t deadline, struct roster *roster,
-              struct star **out) {
+int root_join(const struct launch *who, const struct hello *self, uint64_t deadline, struct auth *auth,
+              struct roster *roster, struct star **out) {
     struct root r = {
         .who = who, .self = *self, .listener = -1, .started = os->now(), .deadline = deadline, .in = {1}, .n_in = 1,
         .instance = self->member_of};
-    r.s = star_new(who->n_ranks, 0, 6 * who->n_ranks + 16);
+    r.s = star_new(who->n_ranks, 0, JOIN_PLACES(who->n_ranks), auth);
     if (!r.s) return err_set(SYP_ENOMEM, "join: no memory for the connections of %d ranks", who->n_ranks);
     int rc = start_listening(&r);
     if (!rc) {

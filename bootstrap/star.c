@@ -96,27 +96,50 @@ int notice_raise(const struct notice *n) {
     return err_peer(n->peer, n->pid);
 }
 
-size_t notice_frame(uint8_t *buf, size_t cap, enum wire_type type, const struct notice *n) {
-    struct wire w = {.buf = buf, .cap = cap};
-    struct wire_head h = {.type = (uint16_t)type, .length = (uint32_t)(18 + strlen(n->text))};
-    wire_put_head(&w, &h);
+size_t notice_put(uint8_t buf[NOTICE_MAX], const struct notice *n) {
+    struct wire w = {.buf = buf, .cap = NOTICE_MAX};
     wire_put_notice(&w, n);
     return w.pos;
 }
 
+void head_put(uint8_t head[WIRE_HEAD], enum wire_type type, size_t len, uint64_t sequence, int sealed) {
+    struct wire w = {.buf = head, .cap = WIRE_HEAD};
+    struct wire_head h = {
+        .type = (uint16_t)type, .flags = sealed ? WIRE_SEALED : 0, .length = (uint32_t)len, .sequence = sequence};
+    wire_put_head(&w, &h);
+}
+
 /* ------------------------------------------------------------------------------------------------ members */
 
-int member_read(struct member *m, uint32_t most, struct wire_head *h) {
+static int session_of(const struct star *s, const struct member *m) {
+    return (int)(m - s->member);
+}
+
+/* A complete frame is in m->in: 1, or -EBADMSG. */
+static int check_seal(struct star *s, struct member *m, const struct wire_head *h) {
+    int sealed = h->flags & WIRE_SEALED ? 1 : 0, wanted = s->auth && m->greeted;
+    const uint8_t *payload = m->in + WIRE_HEAD;
+    if (sealed != wanted)
+        err_set(SYP_EJOIN, wanted ? "frame: it lacks the proof that its sender knows the secret"
+                                  : "frame: it carries a proof of a secret, where none was agreed on");
+    else if (sealed && !auth_check(s->auth, session_of(s, m), m->in, payload, h->length, payload + h->length))
+        err_set(SYP_EJOIN, "frame: its sender has another secret, or it was altered on its way");
+    else
+        return 1;
+    return -EBADMSG;
+}
+
+int member_read(struct star *s, struct member *m, uint32_t most, struct wire_head *h) {
     for (;;) {
         size_t want = WIRE_HEAD;
         if (m->have >= WIRE_HEAD) {
             struct wire w = {.buf = m->in, .cap = WIRE_HEAD};
             if (wire_get_head(&w, h, most)) return -EPROTO;
-            want += h->length;
-        }
-        if (m->have == want) {
-            m->have = 0;
-            return 1;
+            want += h->length + (h->flags & WIRE_SEALED ? WIRE_MAC : 0);
+            if (m->have == want) {
+                m->have = 0;
+                return check_seal(s, m, h);
+            }
         }
         int64_t n = link_recv_some(m->fd, m->in + m->have, want - m->have);
         if (n <= 0) return passing(n) ? 0 : (int)n;
@@ -133,14 +156,49 @@ void member_close(struct member *m, enum member_state state) {
 void star_tell_start(struct star *s) {
     for (int i = 0; i < s->used; i++) {
         s->member[i].told = 0;
+        s->member[i].sealed = 0;
         s->member[i].sent = 0;
     }
 }
 
+struct frame {
+    uint8_t head[WIRE_HEAD];
+    const void *payload;
+    size_t len;
+};
+
+static struct frame frame_of(const struct star *s, enum wire_type type, const void *payload, size_t len) {
+    struct frame f = {.payload = payload, .len = len};
+    head_put(f.head, type, len, type == WIRE_DATA ? s->sequence : 0, s->auth != NULL);
+    return f;
+}
+
+/* As much of a frame as goes, `sent` bytes of which are sent already: what link_send_some returns. */
+static int64_t send_rest(const struct member *m, const struct frame *f, int sealed) {
+    struct iovec part[3] = {{(void *)(uintptr_t)f->head, WIRE_HEAD},
+                            {(void *)(uintptr_t)f->payload, f->len},
+                            {(void *)(uintptr_t)m->mac, sealed ? WIRE_MAC : 0}};
+    struct msghdr msg = {.msg_iov = part, .msg_iovlen = 3};
+    for (size_t skip = m->sent; skip > 0 || msg.msg_iov->iov_len == 0;) {
+        size_t n = skip < msg.msg_iov->iov_len ? skip : msg.msg_iov->iov_len;
+        msg.msg_iov->iov_base = (char *)msg.msg_iov->iov_base + n;
+        msg.msg_iov->iov_len -= n;
+        skip -= n;
+        if (msg.msg_iov->iov_len) break;
+        msg.msg_iov++;
+        msg.msg_iovlen--;
+    }
+    return os->send(m->fd, &msg);
+}
+
 /* Push as much as one member takes; 1 = it needs more time. */
-static int tell_one(struct member *m, const uint8_t *bytes, size_t len) {
+static int tell_one(struct star *s, struct member *m, const struct frame *f) {
+    int sealed = s->auth != NULL;
+    size_t len = WIRE_HEAD + f->len + (sealed ? WIRE_MAC : 0);
+    if (sealed && !m->sealed) auth_seal(s->auth, session_of(s, m), f->head, f->payload, f->len, m->mac);
+    m->sealed = 1;
     while (m->sent < len) {
-        int64_t n = link_send_some(m->fd, bytes + m->sent, len - m->sent);
+        int64_t n = send_rest(m, f, sealed);
         if (passing(n)) return 1;
         if (n <= 0) {
             member_close(m, MEMBER_GONE);
@@ -152,12 +210,20 @@ static int tell_one(struct member *m, const uint8_t *bytes, size_t len) {
     return 0;
 }
 
-int star_tell(struct star *s, const void *bytes, size_t len, uint64_t deadline) {
+void member_tell(struct star *s, struct member *m, enum wire_type type, const void *payload, size_t len) {
+    struct frame f = frame_of(s, type, payload, len);
+    m->sealed = 0;
+    m->sent = 0;
+    tell_one(s, m, &f);
+}
+
+int star_tell(struct star *s, enum wire_type type, const void *payload, size_t len, uint64_t deadline) {
+    struct frame f = frame_of(s, type, payload, len);
     for (;;) {
         unsigned waiting = 0;
         for (int i = 0; i < s->used; i++) {
             struct member *m = &s->member[i];
-            if (m->state == MEMBER_SAID && !m->told && tell_one(m, bytes, len))
+            if (m->state == MEMBER_SAID && !m->told && tell_one(s, m, &f))
                 s->polls[waiting++] = (struct pollfd){.fd = m->fd, .events = POLLOUT};
         }
         if (!waiting) return 0;
@@ -177,10 +243,13 @@ static size_t poll_bytes(int cap) {
     return (size_t)(cap + 1) * sizeof(struct pollfd);
 }
 
-struct star *star_new(int n, int me, int cap) {
+struct star *star_new(int n, int me, int cap, struct auth *auth) {
     struct star *s = map_alloc(sizeof *s);
-    if (!s) return NULL;
-    *s = (struct star){.n = n, .me = me, .cap = cap, .fd = -1};
+    if (!s) {
+        auth_close(auth);
+        return NULL;
+    }
+    *s = (struct star){.n = n, .me = me, .cap = cap, .fd = -1, .auth = auth};
     if (cap) {
         s->member = map_alloc(member_bytes(cap));
         s->polls = map_alloc(poll_bytes(cap));
@@ -199,16 +268,17 @@ void star_close(struct star *s) {
     if (s->fd >= 0) os->close(s->fd);
     if (s->member) map_free(s->member, member_bytes(s->cap));
     if (s->polls) map_free(s->polls, poll_bytes(s->cap));
+    auth_close(s->auth);
     map_free(s, sizeof *s);
 }
 
 /* Rank 0 has found out that the attach cannot succeed: tell everybody, once.  Short of a full socket buffer this does
  * not wait. */
 static int lose(struct star *s) {
-    uint8_t frame[NOTICE_FRAME_MAX];
-    size_t len = notice_frame(frame, sizeof frame, WIRE_LOST, &s->lost);
+    uint8_t payload[NOTICE_MAX];
+    size_t len = notice_put(payload, &s->lost);
     star_tell_start(s);
-    star_tell(s, frame, len, os->now() + GRACE_NS);
+    star_tell(s, WIRE_LOST, payload, len, os->now() + GRACE_NS);
     return notice_raise(&s->lost);
 }
 
@@ -223,7 +293,7 @@ static int lose_member(struct star *s, int rank) {
 static int hear(struct star *s, int rank, void *give, size_t len, int arrived) {
     struct member *m = &s->member[s->of_rank[rank]];
     struct wire_head h;
-    int rc = m->fd < 0 ? -EPIPE : member_read(m, STAR_GIVE_MAX, &h);
+    int rc = m->fd < 0 ? -EPIPE : member_read(s, m, STAR_GIVE_MAX, &h);
     if (rc == 0) return 0;
     if (rc == 1 && h.type == WIRE_DATA && h.sequence == s->sequence && h.length == len && !arrived) {
         if (len) memcpy(give, m->in + WIRE_HEAD, len);
@@ -231,6 +301,14 @@ static int hear(struct star *s, int rank, void *give, size_t len, int arrived) {
     }
     struct wire w = {.buf = m->in + WIRE_HEAD, .cap = rc == 1 ? h.length : 0};
     if (rc == 1 && h.type == WIRE_LOST && wire_get_notice(&w, &s->lost) == 0) {
+        lose(s);
+        return -1;
+    }
+    if (rc == -EBADMSG) {
+        notice_set(&s->lost, SYP_EJOIN, rank, m->hello.self.pid,
+                   "attach: what came from rank %d (pid %d) was altered on its way: it does not carry the proof of the "
+                   "secret",
+                   rank, m->hello.self.pid);
         lose(s);
         return -1;
     }
@@ -290,14 +368,8 @@ static int spread(struct star *s, const uint8_t *bytes, size_t len, uint64_t dea
     size_t at = 0;
     do {
         size_t part = len - at < WIRE_MAX ? len - at : WIRE_MAX;
-        uint8_t head[WIRE_HEAD];
-        struct wire w = {.buf = head, .cap = sizeof head};
-        struct wire_head h = {.type = WIRE_DATA, .length = (uint32_t)part, .sequence = s->sequence};
-        wire_put_head(&w, &h);
         star_tell_start(s);
-        int rc = star_tell(s, head, sizeof head, deadline);
-        star_tell_start(s);
-        if (!rc) rc = star_tell(s, bytes + at, part, deadline);
+        int rc = star_tell(s, WIRE_DATA, bytes + at, part, deadline);
         if (rc) {
             uint8_t took[MAX_WORLD] = {1};
             for (int r = 1; r < s->n; r++)
@@ -327,12 +399,32 @@ static int root_gone(struct star *s, int rc) {
     return notice_raise(&s->lost);
 }
 
-/* A notice of rank 0 that stands where data was expected. */
-static int take_notice(struct star *s, uint32_t len, uint64_t deadline) {
-    uint8_t buf[NOTICE_FRAME_MAX];
-    if (len > sizeof buf) return root_gone(s, -EPROTO);
-    int rc = link_recv(s->fd, buf, len, deadline);
+static int lost_here(struct star *s, const char *fmt) {
+    notice_set(&s->lost, SYP_EJOIN, 0, s->root_pid, fmt, s->me);
+    return notice_raise(&s->lost);
+}
+
+static int altered(struct star *s) {
+    return lost_here(s,
+                     "attach: what came from rank 0 to rank %d was altered on its way: it does not carry the proof of "
+                     "the secret");
+}
+
+/* The payload of a frame and its seal. */
+static int take_payload(struct star *s, const uint8_t *head, void *payload, size_t len, uint64_t deadline) {
+    uint8_t mac[WIRE_MAC];
+    int rc = link_recv(s->fd, payload, len, deadline);
+    if (!rc && s->auth) rc = link_recv(s->fd, mac, sizeof mac, deadline);
     if (rc) return root_gone(s, rc);
+    return s->auth && !auth_check(s->auth, 0, head, payload, len, mac) ? altered(s) : SYP_OK;
+}
+
+/* A notice of rank 0 that stands where data was expected. */
+static int take_notice(struct star *s, const uint8_t *head, uint32_t len, uint64_t deadline) {
+    uint8_t buf[NOTICE_MAX];
+    if (len > sizeof buf) return root_gone(s, -EPROTO);
+    int rc = take_payload(s, head, buf, len, deadline);
+    if (rc) return rc;
     struct wire w = {.buf = buf, .cap = len};
     if (wire_get_notice(&w, &s->lost)) return root_gone(s, -EPROTO);
     return notice_raise(&s->lost);
@@ -349,29 +441,32 @@ static int receive(struct star *s, uint8_t *bytes, size_t len, uint64_t deadline
         struct wire_head h;
         int rc = link_recv(s->fd, head, sizeof head, deadline);
         if (rc) return root_gone(s, rc);
-        if (wire_get_head(&w, &h, WIRE_MAX)) return root_gone(s, -EPROTO);
-        if (h.type == WIRE_LOST) return take_notice(s, h.length, deadline);
-        if (h.type != WIRE_DATA || h.sequence != s->sequence || h.length > len - at || (h.length == 0 && len)) {
-            notice_set(
-                &s->lost, SYP_EJOIN, 0, s->root_pid,
-                "attach: rank 0 is at another step than rank %d; use one sympool and the same calls on all ranks",
-                s->me);
-            return notice_raise(&s->lost);
-        }
-        rc = link_recv(s->fd, bytes + at, h.length, deadline);
-        if (rc) return root_gone(s, rc);
+        if (wire_get_head(&w, &h, WIRE_MAX))
+            return s->auth ? altered(s) : lost_here(s, "attach: what rank 0 sent to rank %d is no frame of sympool");
+        if ((h.flags & WIRE_SEALED ? 1 : 0) != (s->auth != NULL)) return altered(s);
+        if (h.type == WIRE_LOST) return take_notice(s, head, h.length, deadline);
+        if (h.type != WIRE_DATA || h.sequence != s->sequence || h.length > len - at || (h.length == 0 && len))
+            return lost_here(
+                s, "attach: rank 0 is at another step than rank %d; use one sympool and the same calls on all ranks");
+        rc = take_payload(s, head, bytes + at, h.length, deadline);
+        if (rc) return rc;
         at += h.length;
     } while (at < len);
     return SYP_OK;
 }
 
-static int give(struct star *s, const void *mine, size_t len, uint64_t deadline) {
+/* One frame to rank 0, sealed where there is a secret: as link_send. */
+static int send_root(struct star *s, enum wire_type type, const void *payload, size_t len, uint64_t deadline) {
     uint8_t frame[MEMBER_IN];
-    struct wire w = {.buf = frame, .cap = sizeof frame};
-    struct wire_head h = {.type = WIRE_DATA, .length = (uint32_t)len, .sequence = s->sequence};
-    wire_put_head(&w, &h);
-    if (len) memcpy(frame + WIRE_HEAD, mine, len);
-    int rc = link_send(s->fd, frame, WIRE_HEAD + len, deadline);
+    int sealed = s->auth != NULL;
+    head_put(frame, type, len, type == WIRE_DATA ? s->sequence : 0, sealed);
+    if (len) memcpy(frame + WIRE_HEAD, payload, len);
+    if (sealed) auth_seal(s->auth, 0, frame, frame + WIRE_HEAD, len, frame + WIRE_HEAD + len);
+    return link_send(s->fd, frame, WIRE_HEAD + len + (sealed ? WIRE_MAC : 0), deadline);
+}
+
+static int give(struct star *s, const void *mine, size_t len, uint64_t deadline) {
+    int rc = send_root(s, WIRE_DATA, mine, len, deadline);
     /* A closed connection may still hold rank 0's last word. */
     return rc == -ETIMEDOUT ? root_gone(s, rc) : SYP_OK;
 }
@@ -409,13 +504,13 @@ void star_abort(struct star *s) {
     int blame = passed_on && e->peer >= 0 && e->peer < s->n;
     notice_set(&s->lost, passed_on ? e->code : SYP_EJOIN, blame ? e->peer : s->me, blame ? e->peer_pid : os->pid(),
                "rank %d (pid %d) could not attach: %s (%s)", s->me, os->pid(), e->text, syp_strerror(e->code));
-    uint8_t frame[NOTICE_FRAME_MAX];
-    size_t len = notice_frame(frame, sizeof frame, WIRE_LOST, &s->lost);
+    uint8_t payload[NOTICE_MAX];
+    size_t len = notice_put(payload, &s->lost);
     uint64_t deadline = os->now() + GRACE_NS;
     if (s->me == 0) {
         star_tell_start(s);
-        star_tell(s, frame, len, deadline);
+        star_tell(s, WIRE_LOST, payload, len, deadline);
     } else {
-        link_send(s->fd, frame, len, deadline);
+        send_root(s, WIRE_LOST, payload, len, deadline);
     }
 }

@@ -31,7 +31,7 @@ static void *shm_address(const struct peers *p, int rank, enum transport_segment
 static int refused(const struct peers *p, int rank, enum transport_segment seg, uint64_t off, uint64_t len) {
     uint64_t seg_len;
     if (shm_reach(p, rank) != REACH_LOADSTORE)
-        return err_set(SYP_EUNSUPPORTED, "reach rank %d of %d through shared memory: it is not mapped here", rank,
+        return err_set(SYP_EREACH, "reach rank %d of %d through shared memory: it is not mapped here", rank,
                        p->n);
     (void)segment_of(&p->peer[rank], seg, &seg_len);
     return err_set(SYP_EINVAL, "reach bytes %llu + %llu of the %s segment of rank %d: it has %llu bytes",

@@ -16,7 +16,7 @@ struct transport_ops {
     enum peer_reach (*reach)(const struct peers *p, int rank);
     /* Local address of a remote range for load and store; NULL when out of the segment or not reachable that way. */
     void *(*address)(const struct peers *p, int rank, enum transport_segment seg, uint64_t off, uint64_t len);
-    /* Copies; SYP_OK, SYP_EINVAL (range outside the segment), SYP_EUNSUPPORTED (not reached). */
+    /* Copies; SYP_OK, SYP_EINVAL (range outside the segment), SYP_EREACH (not reached). */
     int (*put)(const struct peers *p, int rank, enum transport_segment seg, uint64_t off, const void *src,
                uint64_t len);
     int (*get)(const struct peers *p, int rank, enum transport_segment seg, uint64_t off, void *dst, uint64_t len);

@@ -7,10 +7,14 @@
  */
 #include "bootstrap/url.h"
 
+#include "pool/base/arena.h"
+#include "pool/base/atomic.h"
+#include "pool/base/os.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
 
 #include <arpa/inet.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -137,6 +141,14 @@ int url_parse(const char *text, struct url *out) {
     return parse_port(text, port + 1, &out->port);
 }
 
+/* Interface of a scope: a name or a number; 0 = there is none.  (getaddrinfo takes one for link-local addresses only.)
+ */
+static uint32_t scope_index(const char *scope) {
+    uint64_t n;
+    if (text_to_u64(scope, &n) == 0) return n <= UINT32_MAX ? (uint32_t)n : 0;
+    return if_nametoindex(scope);
+}
+
 static int resolve_number(const struct url *u, struct url_addr *out) {
     memset(out, 0, sizeof *out);
     if (u->numeric == 4) {
@@ -150,21 +162,24 @@ static int resolve_number(const struct url *u, struct url_addr *out) {
     a->sin6_family = AF_INET6;
     a->sin6_port = htons(u->port);
     out->len = sizeof *a;
+    if (u->scope[0] && !(a->sin6_scope_id = scope_index(u->scope))) return 0;
     return inet_pton(AF_INET6, u->host, &a->sin6_addr) == 1;
 }
 
 int url_resolve(const struct url *u, struct url_addr *out, int most) {
-    if (u->numeric && !u->scope[0])
-        return resolve_number(u, out) ? 1 : err_set(SYP_EJOIN, "address %s is not a number", u->host);
-    char host[sizeof u->host + sizeof u->scope + 1], port[8];
-    text_format(host, sizeof host, u->scope[0] ? "%s%%%s" : "%s", u->host, u->scope);
+    if (u->numeric) {
+        if (resolve_number(u, out)) return 1;
+        return err_set(SYP_EJOIN, "address [%s%%%s]: this host has no interface \"%s\"; check SYMPOOL_ADDR", u->host,
+                       u->scope, u->scope);
+    }
+    char port[8];
     text_format(port, sizeof port, "%u", (unsigned)u->port);
     struct addrinfo want = {.ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP, .ai_flags = AI_NUMERICSERV},
                     *list = NULL;
-    if (u->numeric) want.ai_flags |= AI_NUMERICHOST;
-    int rc = getaddrinfo(host, port, &want, &list);
+    int rc = getaddrinfo(u->host, port, &want, &list);
     if (rc)
-        return err_set(SYP_EJOIN, "look-up of host \"%s\": %s; check the name in SYMPOOL_ADDR", host, gai_strerror(rc));
+        return err_set(SYP_EJOIN, "look-up of host \"%s\": %s; check the name in SYMPOOL_ADDR", u->host,
+                       gai_strerror(rc));
     int n = 0;
     for (struct addrinfo *a = list; a && n < most; a = a->ai_next) {
         if ((a->ai_family != AF_INET && a->ai_family != AF_INET6) || a->ai_addrlen > sizeof out->addr) continue;
@@ -173,7 +188,63 @@ int url_resolve(const struct url *u, struct url_addr *out, int most) {
     }
     freeaddrinfo(list);
     return n ? n
-             : err_set(SYP_EJOIN, "look-up of host \"%s\": no internet address; check the name in SYMPOOL_ADDR", host);
+             : err_set(SYP_EJOIN, "look-up of host \"%s\": no internet address; check the name in SYMPOOL_ADDR",
+                       u->host);
+}
+
+/* ---------------------------------------------------------------------------------- look-up with a deadline */
+
+enum lookup_state { LOOKING = 0, FOUND = 1, LEFT_BEHIND = 2 };
+
+struct lookup {
+    struct url url;
+    struct url_addr addr[URL_ADDRS];
+    int rc;                 /* of url_resolve */
+    struct syp_error error; /* with rc < 0: records are per thread */
+    atom32 state;           /* FOUND by the thread, or LEFT_BEHIND by the caller: who comes second frees this */
+};
+
+static void *look_up(void *arg) {
+    struct lookup *l = arg;
+    uint32_t seen = LOOKING;
+    l->rc = url_resolve(&l->url, l->addr, URL_ADDRS);
+    if (l->rc < 0) l->error = *err_record();
+    if (cas_acq_rel(&l->state, &seen, FOUND)) /* pairs with url_resolve_by */
+        (void)os->futex_wake(&l->state, 1);
+    else
+        map_free(l, sizeof *l);
+    return NULL;
+}
+
+int url_resolve_by(const struct url *u, struct url_addr *out, int most, uint64_t deadline) {
+    if (u->numeric) return url_resolve(u, out, most);
+    struct os_thread *thread;
+    struct lookup *l = map_alloc(sizeof *l);
+    if (!l) return err_set(SYP_ENOMEM, "look-up of host \"%s\": no memory", u->host);
+    l->url = *u;
+    int rc = os->thread_start(look_up, l, &thread);
+    if (rc < 0) {
+        map_free(l, sizeof *l);
+        return err_sys(SYP_ESYS, rc, "look-up of host \"%s\": start a thread (limits on threads: ulimit -u)", u->host);
+    }
+    uint64_t left;
+    while (load_acquire(&l->state) == LOOKING &&
+           (left = deadline_left(os->now(), deadline)) > 0) /* pairs with look_up */
+        (void)os->futex_wait(&l->state, LOOKING, left);
+    uint32_t seen = LOOKING;
+    if (cas_acq_rel(&l->state, &seen, LEFT_BEHIND)) { /* pairs with look_up, which frees l */
+        (void)os->thread_detach(thread);
+        return err_set(SYP_EJOIN,
+                       "look-up of host \"%s\": the resolver gave no answer before the deadline; put a number into "
+                       "SYMPOOL_ADDR, or mend the resolver",
+                       u->host);
+    }
+    (void)os->thread_join(thread);
+    rc = l->rc < most ? l->rc : most;
+    if (rc > 0) memcpy(out, l->addr, (size_t)rc * sizeof *out);
+    if (rc < 0) *err_record() = l->error;
+    map_free(l, sizeof *l);
+    return rc;
 }
 
 void url_text(const struct sockaddr *addr, socklen_t len, char *buf, size_t cap) {
@@ -185,7 +256,9 @@ void url_text(const struct sockaddr *addr, socklen_t len, char *buf, size_t cap)
     } else if (addr->sa_family == AF_INET6) {
         const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)addr;
         inet_ntop(AF_INET6, &a->sin6_addr, host, sizeof host);
-        text_format(buf, cap, "[%s]:%u", host, (unsigned)ntohs(a->sin6_port));
+        char scope[IF_NAMESIZE + 1] = "";
+        if (a->sin6_scope_id && if_indextoname(a->sin6_scope_id, scope + 1)) scope[0] = '%';
+        text_format(buf, cap, "[%s%s]:%u", host, scope, (unsigned)ntohs(a->sin6_port));
     } else if (addr->sa_family == AF_UNIX && len > offsetof(struct sockaddr_un, sun_path) + 1) {
         const struct sockaddr_un *a = (const struct sockaddr_un *)addr;
         text_format(buf, cap, "@%.*s", (int)(len - offsetof(struct sockaddr_un, sun_path) - 1), a->sun_path + 1);

@@ -27,6 +27,11 @@ struct url_addr {
 };
 int url_resolve(const struct url *u, struct url_addr *out, int most);
 
+/* The same, but a resolver that hangs is left behind at the deadline, in a thread that ends when the resolver does.  Also SYP_ESYS (no
+ * thread), SYP_ENOMEM. */
+#define URL_ADDRS 8
+int url_resolve_by(const struct url *u, struct url_addr *out, int most, uint64_t deadline);
+
 /* "127.0.0.1:3366" or "[::1]:3366", for messages. */
 #define URL_TEXT 80
 void url_text(const struct sockaddr *addr, socklen_t len, char *buf, size_t cap);

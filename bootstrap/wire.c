@@ -110,11 +110,25 @@ int wire_get_head(struct wire *w, struct wire_head *h, uint32_t most) {
     if (version != WIRE_VERSION)
         return err_set(SYP_EJOIN, "frame: wire version %u, this library speaks %u; use one sympool on all ranks",
                        version, WIRE_VERSION);
-    if (h->type < WIRE_HELLO || h->type > WIRE_LOST) return err_set(SYP_EJOIN, "frame: unknown type %u", h->type);
-    if (h->flags) return err_set(SYP_EJOIN, "frame: unknown flags 0x%x", h->flags);
+    if (h->type < WIRE_HELLO || h->type > WIRE_GREET) return err_set(SYP_EJOIN, "frame: unknown type %u", h->type);
+    if (h->flags & ~WIRE_SEALED) return err_set(SYP_EJOIN, "frame: unknown flags 0x%x", h->flags);
     if (h->length > most || h->length > WIRE_MAX)
         return err_set(SYP_EJOIN, "frame: length %u, at most %u are accepted here", h->length,
                        most < WIRE_MAX ? most : WIRE_MAX);
+    if (h->sequence && h->type != WIRE_DATA)
+        return err_set(SYP_EJOIN, "frame: type %u has a sequence number, which only data has", h->type);
+    return 0;
+}
+
+void wire_put_greet(struct wire *w, const uint8_t nonce[WIRE_NONCE]) {
+    uint8_t *p = take(w, WIRE_NONCE);
+    if (p) memcpy(p, nonce, WIRE_NONCE);
+}
+
+int wire_get_greet(struct wire *w, uint8_t nonce[WIRE_NONCE]) {
+    const uint8_t *p = take(w, WIRE_NONCE);
+    if (!p || w->pos != w->cap) return err_set(SYP_EJOIN, "greeting: not %u bytes", WIRE_NONCE);
+    memcpy(nonce, p, WIRE_NONCE);
     return 0;
 }
 

@@ -5,6 +5,9 @@
  *
  *   magic u64 | version u16 | type u16 | flags u32 | length u32 (payload bytes, <= WIRE_MAX) | sequence u64 | payload
  *
+ * With a secret (see auth.h) the ends first exchange WIRE_GREETs; every other frame then has the flag WIRE_SEALED and a
+ * MAC of WIRE_MAC bytes behind its payload.
+ *
  * Unknown type or flag, wrong magic or version, or a length above the bound: the connection is refused (SYP_EJOIN in
  * the record) before anything is allocated.
  */
@@ -21,13 +24,17 @@
 #define WIRE_HEAD 28u
 #define WIRE_MAX (256u << 10) /* a roster of 1,024 ranks fits */
 #define WIRE_HELLO_MAX 512u   /* all an unauthenticated peer may send */
+#define WIRE_NONCE 32u
+#define WIRE_MAC 32u
+#define WIRE_SEALED 1u /* flag: a MAC follows the payload */
 
 enum wire_type {
     WIRE_HELLO = 1,  /* rank -> rank 0: struct hello */
     WIRE_ROSTER = 2, /* rank 0 -> all: verdict "joined" */
     WIRE_REJECT = 3, /* rank 0 -> all: verdict "not joined": struct notice */
     WIRE_DATA = 4,   /* oob collectives: opaque bytes */
-    WIRE_LOST = 5    /* either way: the attach is given up: struct notice */
+    WIRE_LOST = 5,   /* either way: the attach is given up: struct notice */
+    WIRE_GREET = 6   /* either way, before the hello, where there is a secret: a nonce */
 };
 
 struct wire_head {
@@ -80,6 +87,8 @@ void wire_put_head(struct wire *w, const struct wire_head *h);
 int wire_get_head(struct wire *w, struct wire_head *h, uint32_t most);
 /* Payloads.  The getters want the cursor to end where the payload ends: trailing bytes are refused.  0, or SYP_EJOIN
  * with the record set. */
+void wire_put_greet(struct wire *w, const uint8_t nonce[WIRE_NONCE]);
+int wire_get_greet(struct wire *w, uint8_t nonce[WIRE_NONCE]);
 void wire_put_hello(struct wire *w, const struct hello *h);
 int wire_get_hello(struct wire *w, struct hello *h);
 void wire_put_notice(struct wire *w, const struct notice *n);

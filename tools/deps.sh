@@ -8,7 +8,7 @@ set -eu
 # build: compiler, topology module, tools, demo data.   test: unit tests, models, checks.
 PACKAGES="
 gcc make binutils libc6-dev
-libhwloc-dev libnuma-dev libjansson-dev zlib1g-dev dataset-fashion-mnist
+libhwloc-dev libnuma-dev libsodium-dev libjansson-dev zlib1g-dev dataset-fashion-mnist
 libcunit1-dev g++ pkg-config clang libclang-rt-14-dev spin strace python3 man-db procps
 "
 PACKAGES_HEAVY="python3-numpy python3-torch"

@@ -18,6 +18,13 @@
 struct pollfd;
 struct os_thread; /* a thread started by us; opaque */
 
+struct os_file {
+    unsigned mode;   /* permission bits */
+    int regular;     /* 1 = a regular file */
+    int owner, self; /* user ids: of the file, and the effective one of this process */
+    uint64_t len;
+};
+
 struct os_ops {
     /* memory files: all close-on-exec.  huge_shift: 0, 21 (2 MiB), 30 (1 GiB) = hugetlb.  Sealing allowed, not executable where known. */
     int (*memfd)(const char *name, int huge_shift);
@@ -55,10 +62,13 @@ struct os_ops {
     int (*processors)(uint64_t *mask, size_t words);
     int (*thread_start)(void *(*run)(void *), void *arg, struct os_thread **out); /* all signals blocked, small stack */
     int (*thread_join)(struct os_thread *t);
+    int (*thread_detach)(struct os_thread *t); /* nobody will join it */
     int (*robust_list)(void *head, size_t len); /* set_robust_list of the calling thread */
 
     /* files and sockets: all close-on-exec, sockets non-blocking */
     int (*open_read)(const char *path);
+    int (*open_nofollow)(const char *path); /* for reading; -ELOOP when its last part is a symbolic link; never waits */
+    int (*file_facts)(int fd, struct os_file *out);
     int (*open_create)(const char *path, int mode); /* O_CREAT|O_TRUNC|O_WRONLY|O_NOFOLLOW */
     int (*open_append)(const char *path, int mode); /* O_CREAT|O_APPEND|O_WRONLY|O_NOFOLLOW */
     int (*rename)(const char *from, const char *to);

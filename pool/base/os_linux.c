@@ -341,6 +341,12 @@ static int linux_thread_join(struct os_thread *t) {
     return r;
 }
 
+static int linux_thread_detach(struct os_thread *t) {
+    int r = -pthread_detach(t->id);
+    if (r == 0) map_free(t, sizeof *t);
+    return r;
+}
+
 static int linux_robust_list(void *head, size_t len) {
     return (int)SYS(syscall(SYS_set_robust_list, head, len));
 }
@@ -349,6 +355,22 @@ static int linux_robust_list(void *head, size_t len) {
 
 static int linux_open_read(const char *path) {
     return (int)SYS_RETRY(open(path, O_RDONLY | O_CLOEXEC));
+}
+
+static int linux_open_nofollow(const char *path) {
+    return (int)SYS_RETRY(open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+}
+
+static int linux_file_facts(int fd, struct os_file *out) {
+    struct stat st;
+    long r = SYS(fstat(fd, &st));
+    if (r < 0) return (int)r;
+    *out = (struct os_file){.mode = st.st_mode & 07777,
+                            .regular = S_ISREG(st.st_mode),
+                            .owner = (int)st.st_uid,
+                            .self = (int)geteuid(),
+                            .len = (uint64_t)st.st_size};
+    return 0;
 }
 
 static int linux_open_create(const char *path, int mode) {
@@ -498,8 +520,11 @@ const struct os_ops os_linux = {
     .processors = linux_processors,
     .thread_start = linux_thread_start,
     .thread_join = linux_thread_join,
+    .thread_detach = linux_thread_detach,
     .robust_list = linux_robust_list,
     .open_read = linux_open_read,
+    .open_nofollow = linux_open_nofollow,
+    .file_facts = linux_file_facts,
     .open_create = linux_open_create,
     .open_append = linux_open_append,
     .rename = linux_rename,

@@ -121,10 +121,13 @@ static void ipv6_and_names(void) {
         check_skip("no IPv6 loopback here");
         return;
     }
-    snprintf(sc.addr, sizeof sc.addr, "tcp://[::1]:%s", port);
-    run_scene(&r, &sc, 3, -1);
-    all_joined(&r, 3);
-    ranks_free(&r);
+    static const char *const forms[] = {"tcp://[::1]:%s", "[::1%%lo]:%s", "tcp6://[::1%%1]:%s", "[0:0::1]:%s"};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        snprintf(sc.addr, sizeof sc.addr, forms[i], port);
+        run_scene(&r, &sc, 3, -1);
+        all_joined(&r, 3);
+        ranks_free(&r);
+    }
 }
 
 static void port_zero_is_published(void) {

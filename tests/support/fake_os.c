@@ -99,8 +99,11 @@ static long received_fds(const struct msghdr *msg) {
     X(int, thread_start, FAILABLE, (void *(*run)(void *), void *arg, struct os_thread **out), (run, arg, out),         \
       atomic_fetch_add(&threads, r >= 0))                                                                              \
     X(int, thread_join, SPARED, (struct os_thread * t), (t), atomic_fetch_sub(&threads, r >= 0))                       \
+    X(int, thread_detach, SPARED, (struct os_thread * t), (t), atomic_fetch_sub(&threads, r >= 0))                     \
     X(int, robust_list, FAILABLE, (void *head, size_t len), (head, len), NOTHING(r))                                   \
     X(int, open_read, FAILABLE, (const char *path), (path), OPENED(r))                                                 \
+    X(int, open_nofollow, FAILABLE, (const char *path), (path), OPENED(r))                                             \
+    X(int, file_facts, FAILABLE, (int fd, struct os_file *out), (fd, out), NOTHING(r))                                 \
     X(int, open_create, FAILABLE, (const char *path, int mode), (path, mode), OPENED(r))                               \
     X(int, open_append, FAILABLE, (const char *path, int mode), (path, mode), OPENED(r))                               \
     X(int, rename, FAILABLE, (const char *from, const char *to), (from, to), NOTHING(r))                               \

@@ -156,7 +156,7 @@ static int connect_to_leader(uint64_t nonce) {
 static void say(int fd, const struct talk *t) {
     struct {
         uint64_t magic, nonce;
-        int32_t kind, code, n, rank[32];
+        int32_t kind, code, n, rank[16];
     } m = {t->magic, t->nonce, t->kind, 0, 1, {t->rank}};
     char control[CMSG_SPACE(sizeof(int) * 200)] = {0};
     char big[4096] = {0};

@@ -214,8 +214,8 @@ static void transport_ranges(void) {
         CHECK_EQ(t->put(&p, 0, out[i].seg, out[i].off, buf, out[i].len), SYP_EINVAL);
         CHECK_EQ(t->get(&p, 0, out[i].seg, out[i].off, buf, out[i].len), SYP_EINVAL);
     }
-    CHECK_EQ(t->put(&p, 1, SEGMENT_DATA, 0, buf, 1), SYP_EUNSUPPORTED);
-    CHECK_EQ(t->get(&p, 3, SEGMENT_DATA, 0, buf, 1), SYP_EUNSUPPORTED);
+    CHECK_EQ(t->put(&p, 1, SEGMENT_DATA, 0, buf, 1), SYP_EREACH);
+    CHECK_EQ(t->get(&p, 3, SEGMENT_DATA, 0, buf, 1), SYP_EREACH);
     CHECK_EQ(t->put(&p, 0, SEGMENT_EXCHANGE, 3, buf, 13), SYP_OK);
     CHECK(memcmp(exchange,
                  "\0\0\0"

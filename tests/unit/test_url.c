@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses: what is accepted and as what, what is refused and why, and that no input reads past its end. */
 #include "bootstrap/url.h"
+#include "pool/base/os.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
+#include "tests/support/ranks.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 static const struct {
     const char *text, *host, *scope;
@@ -194,6 +200,50 @@ static void resolves_a_scope(void) {
     }
     CHECK_EQ(a.addr.ss_family, AF_INET6);
     CHECK(((struct sockaddr_in6 *)&a.addr)->sin6_scope_id != 0);
+    char buf[URL_TEXT];
+    url_text((struct sockaddr *)&a.addr, a.len, buf, sizeof buf); /* it is published so: it must lead back */
+    CHECK_STR(buf, "[fe80::1%lo]:5");
+    CHECK(url_parse("[::1%lo]:5", &u) == SYP_OK && url_resolve(&u, &a, 1) == 1);
+    CHECK(url_parse("[::1%1]:5", &u) == SYP_OK && url_resolve(&u, &a, 1) == 1);
+    CHECK_EQ(((struct sockaddr_in6 *)&a.addr)->sin6_scope_id, 1);
+    CHECK(url_parse("[::1%0]:5", &u) == SYP_OK && url_resolve(&u, &a, 1) == SYP_EJOIN);
+}
+
+/* A resolver that the test can stop.  It stands before libc's. */
+static _Atomic int resolver_hangs;
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *want, struct addrinfo **out) {
+    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    while (resolver_hangs)
+        usleep(1000);
+    return real(name, service, want, out);
+}
+
+static void a_resolver_that_hangs_is_left_behind(void) {
+    struct url u;
+    struct url_addr a[URL_ADDRS];
+    int threads = count_threads(), maps;
+    CHECK_EQ(url_parse("localhost:3366", &u), SYP_OK);
+    CHECK(url_resolve_by(&u, a, URL_ADDRS, os->now() + 10 * NS_PER_S) >= 1);
+    CHECK(((struct sockaddr *)&a[0].addr)->sa_family != 0);
+    CHECK_EQ(url_resolve_by(&u, a, 1, os->now() + 10 * NS_PER_S), 1);
+    CHECK_EQ(count_threads(), threads);
+    maps = count_mappings();
+    resolver_hangs = 1;
+    uint64_t start = os->now();
+    CHECK_EQ(url_resolve_by(&u, a, URL_ADDRS, start + 50 * NS_PER_MS), SYP_EJOIN);
+    CHECK(os->now() - start < NS_PER_S);
+    CHECK_HAS(err_record()->text, "no answer before the deadline");
+    CHECK_HAS(err_record()->text, "localhost");
+    CHECK_EQ(count_threads(), threads + 1);
+    resolver_hangs = 0;
+    for (int i = 0; i < 2000 && count_threads() > threads; i++)
+        usleep(1000);
+    CHECK_EQ(count_threads(), threads); /* it ended, and took what was its with it */
+    CHECK(count_mappings() <= maps + 2); /* a stack that the C library keeps */
+    CHECK_EQ(url_parse("no-such-host.invalid:3366", &u), SYP_OK);
+    CHECK_EQ(url_resolve_by(&u, a, URL_ADDRS, os->now() + 60 * NS_PER_S), SYP_EJOIN);
+    CHECK_HAS(err_record()->text, "no-such-host.invalid");
 }
 
 static void shows_unix_names(void) {
@@ -216,6 +266,7 @@ int main(void) {
                                                    {"survives_noise", survives_noise},
                                                    {"resolves", resolves},
                                                    {"resolves_a_scope", resolves_a_scope},
+                                                   {"a_resolver_that_hangs_is_left_behind", a_resolver_that_hangs_is_left_behind},
                                                    {"shows_unix_names", shows_unix_names},
                                                    {0}});
 }

@@ -177,8 +177,12 @@ static void heads_are_checked(void) {
     CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION + 1, WIRE_DATA, 0, 100, 100), SYP_EJOIN);
     CHECK_HAS(err_record()->text, "version 2");
     CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, 0, 0, 100, 100), SYP_EJOIN);
-    CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, 6, 0, 100, 100), SYP_EJOIN);
-    CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, WIRE_DATA, 1, 100, 100), SYP_EJOIN);
+    CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, 7, 0, 100, 100), SYP_EJOIN);
+    CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, WIRE_DATA, WIRE_SEALED, 100, 100), 0);
+    for (unsigned flag = 1; flag < 32; flag++)
+        CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, WIRE_DATA, 1u << flag, 100, 100), SYP_EJOIN);
+    for (uint16_t type = WIRE_HELLO; type <= WIRE_GREET; type++) /* only data has a number, here 42 */
+        CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, type, 0, 100, 100), type == WIRE_DATA ? 0 : SYP_EJOIN);
     CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, WIRE_DATA, 0, 101, 100), SYP_EJOIN);
     CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, WIRE_DATA, 0, 1u << 31, UINT32_MAX), SYP_EJOIN);
     CHECK_EQ(head_of(WIRE_MAGIC, WIRE_VERSION, WIRE_DATA, 0, UINT32_MAX, UINT32_MAX), SYP_EJOIN);
@@ -189,6 +193,23 @@ static void heads_are_checked(void) {
         struct wire_head h;
         CHECK_EQ(wire_get_head(&w, &h, 100), SYP_EJOIN);
     }
+}
+
+static void greeting_goes_round(void) {
+    uint8_t nonce[WIRE_NONCE], back[WIRE_NONCE], buf[WIRE_NONCE + 1];
+    for (unsigned i = 0; i < WIRE_NONCE; i++)
+        nonce[i] = (uint8_t)(i * 7 + 1);
+    struct wire w = {.buf = buf, .cap = sizeof buf};
+    wire_put_greet(&w, nonce);
+    CHECK_EQ(w.pos, WIRE_NONCE);
+    for (size_t len = 0; len <= sizeof buf; len++) {
+        struct wire r = {.buf = buf, .cap = len};
+        CHECK_EQ(wire_get_greet(&r, back), len == WIRE_NONCE ? 0 : SYP_EJOIN);
+    }
+    CHECK(memcmp(nonce, back, sizeof back) == 0);
+    struct wire small = {.buf = buf, .cap = WIRE_NONCE - 1};
+    wire_put_greet(&small, nonce);
+    CHECK(small.bad);
 }
 
 static void notice_goes_round(void) {
@@ -344,7 +365,8 @@ int main(void) {
                                                     {"hello_out_of_range_is_refused", hello_out_of_range_is_refused},
                                                     {"texts_are_bounded", texts_are_bounded},
                                                     {"heads_are_checked", heads_are_checked},
-                                                    {"notice_goes_round", notice_goes_round},
+                                                    {"greeting_goes_round", greeting_goes_round},
+                                                {"notice_goes_round", notice_goes_round},
                                                     {"roster_goes_round", roster_goes_round},
                                                     {"roster_cut_or_wrong_is_refused", roster_cut_or_wrong_is_refused},
                                                     {"survives_noise", survives_noise},

@@ -29,7 +29,7 @@ BEGIN {
     split("getaddrinfo freeaddrinfo gai_strerror", list, " ")
     for (i in list) only[list[i]] = "bootstrap/url.o"
     split("dlopen dlsym dlvsym dlclose dlerror dladdr dladdr1", list, " ")
-    for (i in list) only[list[i]] = "pool/topo/topo.o"
+    for (i in list) only[list[i]] = "pool/base/module.o"
     only["pthread_create"] = "pool/base/os_linux.o"
 }
 NF == 1 { objects++; next }

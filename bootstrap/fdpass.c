@@ -100,16 +100,20 @@ static int expired(const struct exchange *x) {
 }
 
 static int too_late(const struct exchange *x, const char *waited_for) {
-    uint8_t missing[MAX_WORLD];
+    uint8_t missing[MAX_WORLD] = {0};
     char ranks[256];
     struct text t = TEXT_INIT(ranks);
-    for (int r = 0; r < x->roster->n; r++)
+    int first = -1;
+    for (int r = x->roster->n - 1; r >= 0; r--) {
         missing[r] = expected(x, r) && !x->done[r];
+        if (missing[r]) first = r;
+    }
     text_add_ranks(&t, missing, x->roster->n);
-    return err_set(SYP_EJOIN,
-                   "exchange memory with the ranks of this host: at the deadline %s rank %s; see those ranks' logs or "
-                   "raise SYMPOOL_JOIN_TIMEOUT",
-                   waited_for, ranks);
+    err_set(SYP_EJOIN,
+            "exchange memory with the ranks of this host: at the deadline %s rank %s; see those ranks' logs or "
+            "raise SYMPOOL_JOIN_TIMEOUT",
+            waited_for, ranks);
+    return first < 0 ? SYP_EJOIN : err_peer(first, entry(x, first)->pid);
 }
 
 static uint64_t slice(const struct exchange *x) {
@@ -428,7 +432,7 @@ static void leader_give_up(struct leader *l) {
     struct syp_error why = *err_record();
     struct message m = message_of(l->x, GAVE_UP);
     m.code = why.code;
-    m.n = why.code == SYP_EPEER;
+    m.n = why.peer >= 0;
     m.rank[0] = why.peer;
     uint64_t left = deadline_left(os->now(), l->x->deadline), end = os->now() + (left < GRACE ? left : GRACE);
     l->x->deadline = 0; /* whoever does not read is not waited for */
@@ -506,9 +510,12 @@ static int member_connect(struct exchange *x, int *fd) {
 static int member_told(const struct exchange *x, const struct message *m) {
     if (m->code == SYP_EPEER && m->n == 1 && expected(x, m->rank[0]))
         return lost(x, m->rank[0], "the lowest rank of this host found it gone");
-    return err_set(SYP_EJOIN,
-                   "exchange memory with the ranks of this host: rank %d (pid %d) gave up with %s; see its log",
-                   x->leader, entry(x, x->leader)->pid, syp_strerror(m->code));
+    int because = m->n == 1 && m->rank[0] >= 0 && m->rank[0] < x->roster->n ? m->rank[0] : x->leader;
+    char of[40] = "";
+    if (because != x->leader) text_format(of, sizeof of, " on account of rank %d", because);
+    err_set(SYP_EJOIN, "exchange memory with the ranks of this host: rank %d (pid %d) gave up%s with %s; see its log",
+            x->leader, entry(x, x->leader)->pid, of, syp_strerror(m->code));
+    return err_peer(because, entry(x, because)->pid);
 }
 
 static int member_take(struct exchange *x, const struct message *m, const int *fds, int n_fds) {

@@ -16,6 +16,8 @@ CONF(CONF_MAX_WORLD, "SYMPOOL_MAX_WORLD", CONF_INT, "0", "0", "1024", NULL, "ran
 CONF(CONF_MAX_LOCAL_MEM_SIZE, "SYMPOOL_MAX_LOCAL_MEM_SIZE", CONF_SIZE, "0", "0", "1T", NULL, "largest pool that a rank may have which joins later; 0: as large as the largest at the start")
 CONF(CONF_COMMIT, "SYMPOOL_COMMIT", CONF_ENUM, "lazy", NULL, NULL, "lazy|full", "commit physical memory as the pool is used, or all of it at attach")
 CONF(CONF_COMMIT_CHUNK, "SYMPOOL_COMMIT_CHUNK", CONF_SIZE, "2M", "4K", "1G", NULL, "unit in which memory is committed")
+CONF(CONF_MEMORY_CHECK, "SYMPOOL_MEMORY_CHECK", CONF_ENUM, "on", NULL, NULL, "off|on", "before memory is committed, compare with what the machine and the memory cgroups have left")
+CONF(CONF_MEMORY_MARGIN, "SYMPOOL_MEMORY_MARGIN", CONF_SIZE, "16M", "0", "1T", NULL, "bytes that a commit leaves free below each of those limits")
 CONF(CONF_HUGE, "SYMPOOL_HUGE", CONF_ENUM, "none", NULL, NULL, "none|thp|2M|1G", "page size asked for: base pages, transparent huge pages, or hugetlb pages; falls back to base pages with one line")
 CONF(CONF_NUMA, "SYMPOOL_NUMA", CONF_ENUM, "auto", NULL, NULL, "auto|off", "place the pool on the NUMA node of this rank's processors (needs the topology module)")
 CONF(CONF_CACHE, "SYMPOOL_CACHE", CONF_ENUM, "on", NULL, NULL, "off|on", "keep freed large blocks for reuse by size and stream")

@@ -6,6 +6,7 @@
 #include "allocator/attach.h"
 #include "pool/base/conf.h"
 #include "pool/base/log.h"
+#include "pool/base/memory_file.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
@@ -137,6 +138,7 @@ static struct hello make_hello(const struct world *w) {
     self->rank = w->who.rank;
     self->pid = os->pid();
     self->uid = (uint32_t)os->uid();
+    self->flags = memory_file_probe() ? ROSTER_UNSEALED : 0;
     self->control_len = sizeof(struct control_head) + coll_board_size();
     self->exchange_len = coll_exchange_size(w->coll_conf.staging);
     os->start_time(self->pid, &self->start_ticks);

@@ -60,7 +60,8 @@ struct backend_ops {
     int (*decommit)(struct backend_region *r, uint64_t off, uint64_t len);
     /* The fd peers import; stays the region's. */
     int (*export_fd)(const struct backend_region *r);
-    /* Map a peer's region at `at` (inside a reservation).  The fd stays the caller's, is checked (size, seals) and may be closed after. */
+    /* Map a peer's region at `at` (inside a reservation).  The fd stays the caller's, is checked (size, seals) and may be closed after.
+     * A file that cannot be sealed at all (memory_file.h) passes: whether its owner may have one is for the caller to know. */
     int (*import_fd)(struct backend_region *r, int fd, uint64_t len, void *at);
     int (*unimport)(struct backend_region *r);
     /* Queued on a stream; stream NULL = done on return.  Host: always done on return. */

@@ -15,6 +15,7 @@
 #include "pool/base/status.h"
 #include "pool/base/text.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define PATH_CAP 1024u
@@ -50,7 +51,7 @@ static _Atomic int finder; /* pid; a child of fork may be in another cgroup.  Re
 /* ---------------------------------------------------------------------------------------- lines of a file */
 
 struct lines {
-    int fd;
+    int fd, error;
     size_t pos, len;
     char buf[LINE_CAP];
 };
@@ -76,6 +77,7 @@ static char *next_line(struct lines *l) {
             l->len = 0;
         }
         int64_t n = os->read(l->fd, l->buf + l->len, sizeof l->buf - l->len);
+        if (n < 0) l->error = (int)n;
         if (n <= 0) return NULL;
         l->len += (size_t)n;
     }
@@ -87,7 +89,7 @@ static int each_line(const char *path, void (*see)(char *line, void *arg), void 
     for (char *line = next_line(&l); line; line = next_line(&l))
         see(line, arg);
     (void)os->close(l.fd);
-    return 0;
+    return l.error;
 }
 
 /* Cuts *rest at the next `end`; returns what was before it. */
@@ -176,9 +178,9 @@ static int go_up(char *dir, size_t mount_len) {
     return 1;
 }
 
-static void look_for_paths(struct search *s) {
-    if (each_line("/proc/self/cgroup", see_member, s) < 0) return;
-    (void)each_line("/proc/self/mountinfo", see_mount, s);
+static int look_for_paths(struct search *s) {
+    int rc = each_line("/proc/self/cgroup", see_member, s);
+    return rc < 0 ? rc : each_line("/proc/self/mountinfo", see_mount, s);
 }
 
 static void find(int off, uint64_t margin) {
@@ -191,7 +193,8 @@ static void find(int off, uint64_t margin) {
     p.off = off;
     p.margin = margin;
     store_relaxed(&finder, os->pid());
-    if (!off) look_for_paths(&s);
+    int rc = off ? 0 : look_for_paths(&s);
+    if (rc < 0 && rc != -ENOENT && old && !old->off) return; /* no descriptor left, say: what was found before holds */
     if (old && memcmp(old, &p, sizeof p) == 0) return;
     struct paths *keep = arena_alloc(sizeof p); /* readers may still use the old one: it stays */
     if (!keep) return;

@@ -136,7 +136,7 @@ static void address_space_limit(void) {
         struct peers_layout layout = local_layout();
         struct rlimit limit = {1ull << 30, 1ull << 30};
         int ok = local_roster(&roster, 64, 1) == SYP_OK && setrlimit(RLIMIT_AS, &limit) == 0 &&
-                 peers_reserve(&p, &roster, 0, &layout) == SYP_ENOMEM && strstr(syp_error_text(), "1073741824");
+                 peers_reserve(&p, &roster, 0, &layout) == SYP_ENOMEM && strstr(syp_error_text(), "address space (ulimit -v) 1 GiB");
         if (!ok) fprintf(stderr, "%s\n", syp_error_text());
         _exit(!ok);
     }

@@ -235,15 +235,10 @@ static int create_shared(struct backend_region *r, const struct backend_request 
     return SYP_OK;
 }
 
-/* Never hugetlb: after fork, a write that finds no free large page kills the writer. */
+/* It stays inaccessible until it is committed: writable, all of it would count against RLIMIT_DATA and, without
+ * overcommit, against the memory of the machine, and the program's own malloc would find nothing left. Never hugetlb:
+ * after fork, a write that finds no free large page kills the writer. */
 static int create_private(struct backend_region *r, const struct backend_request *req) {
-    void *out;
-    int rc = os->map(r->base, r->len, PROT_READ | PROT_WRITE, -1, 0, &out);
-    if (rc < 0) {
-        err_sys(SYP_ENOMEM, rc, "map private memory \"%s\" of %B", req->name, (unsigned long long)r->len);
-        err_limits(rc);
-        return err_turn("raise the address space limit (ulimit -v) or vm.overcommit_memory");
-    }
     if (req->huge != BACKEND_BASE_PAGES) ask_thp(r, req);
     return SYP_OK;
 }
@@ -291,6 +286,7 @@ static int refuse_commit(const struct backend_region *r, uint64_t off, uint64_t 
     int no_memory = error == -ENOSPC || error == -ENOMEM || error == -EFAULT;
     err_sys(no_memory ? SYP_ENOMEM : SYP_ESYS, error, "commit %B at offset %B: %s", (unsigned long long)len,
             (unsigned long long)off, call);
+    if (r->fd < 0) err_limits(error);
     if (no_memory && memory_file_say_space(r->fd)) return err_record()->code;
     if (r->huge == BACKEND_2M || r->huge == BACKEND_1G)
         return err_turn("raise nr_hugepages under /sys/kernel/mm/hugepages, or set SYMPOOL_HUGE=none");
@@ -298,9 +294,12 @@ static int refuse_commit(const struct backend_region *r, uint64_t off, uint64_t 
 }
 
 static int host_commit(struct backend_region *r, uint64_t off, uint64_t len) {
-    if (r->fd < 0) return SYP_OK; /* private memory is committed as it is touched */
     const char *call = "fallocate";
     int rc = -EBADF;
+    if (r->fd < 0) { /* pages come as they are touched */
+        rc = os->protect(r->base + off, len, PROT_READ | PROT_WRITE);
+        return rc < 0 ? refuse_commit(r, off, len, "mprotect", rc) : SYP_OK;
+    }
     if (!has_flag(r, BY_POPULATE) && file_is_ours(r)) rc = os->file_commit(r->fd, off, len);
     /* also for a file system without fallocate, and when the program closed our descriptor: the mapping is still there
      */

@@ -154,7 +154,8 @@ static int commit_run_locked(struct region *r, uint64_t first, uint64_t last) {
     if (end > r->len) end = r->len;
     int rc = commit_bytes_locked(r, off, end);
     if (rc != SYP_OK) {
-        err_prefix("pool of %B, %B committed", (unsigned long long)r->len, (unsigned long long)r->committed);
+        err_prefix("pool of %B, %B committed, %B more", (unsigned long long)r->len, (unsigned long long)r->committed,
+                   (unsigned long long)(end - off));
         return rc;
     }
     for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++) /* release: pairs with all_committed */

@@ -261,7 +261,7 @@ static int check_level(struct need *n, const char *dir, const struct interface *
     else available = limit - (usage - cache);
     if (fits(n, available)) return SYP_OK;
     return err_set(SYP_ENOMEM,
-                   "memory cgroup %s: limit %B, in use %B (%B of it droppable cache), requested %B, left over %B; more would be "
+                   "memory cgroup %s: limit %B, in use %B (%B of it droppable cache), requested %B, kept free %B; more would be "
                    "an OOM kill; raise %s, use less memory, or set SYMPOOL_MEMORY_CHECK=off",
                    dir, (unsigned long long)limit, (unsigned long long)usage, (unsigned long long)cache,
                    (unsigned long long)n->request, (unsigned long long)n->margin, in->limit);
@@ -288,7 +288,7 @@ static int check_machine(struct need *n) {
     uint64_t total = number_after(text, "\nMemTotal:") << 10, available = number_after(text, "\nMemAvailable:") << 10;
     if (total == 0 || !strstr(text, "\nMemAvailable:") || fits(n, available)) return SYP_OK;
     return err_set(SYP_ENOMEM,
-                   "this machine: memory %B, available %B, requested %B, left over %B; more would be an OOM kill; free memory, lower "
+                   "this machine: memory %B, available %B, requested %B, kept free %B; more would be an OOM kill; free memory, lower "
                    "SYMPOOL_LOCAL_MEM_SIZE, or set SYMPOOL_MEMORY_CHECK=off",
                    (unsigned long long)total, (unsigned long long)available, (unsigned long long)n->request,
                    (unsigned long long)n->margin);

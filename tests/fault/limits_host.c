@@ -9,15 +9,16 @@
  *     rank 2 init: SYP_ENOMEM: text        a call that was refused
  *     rank 2 alive, 1 errors               it came to its end
  * Exit status: 0 nothing was refused, 3 something was, with a text, 1 anything else: a rank died, hung, left a descriptor
- * open, or computed something wrong.
+ * open, or computed something wrong.  With SYMPOOL_RANK set it is that rank itself.  With LIMITS_LEAK descriptors are not counted.
  */
 #include "allocator/sympool.h"
 
-#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,10 +56,17 @@ static int last_code(void) {
     return syp_last_error(&e) == SYP_OK ? e.code : SYP_EINVAL;
 }
 
+/* One call, and none that the library makes: it may be told to fail. */
 static int open_descriptors(void) {
-    int n = 0;
-    for (int fd = 0; fd < 1024; fd++)
-        n += fcntl(fd, F_GETFD) >= 0;
+    struct pollfd fds[256];
+    struct rlimit most;
+    int n = 0, count = 256;
+    if (getrlimit(RLIMIT_NOFILE, &most) == 0 && most.rlim_cur < 256) count = (int)most.rlim_cur;
+    for (int fd = 0; fd < count; fd++)
+        fds[fd] = (struct pollfd){.fd = fd};
+    if (poll(fds, (nfds_t)count, 0) < 0) return -1;
+    for (int fd = 0; fd < count; fd++)
+        n += !(fds[fd].revents & POLLNVAL);
     return n;
 }
 
@@ -76,9 +84,8 @@ static char *allocate(size_t block, int in_turn) {
     return p;
 }
 
-static void collectives(void) {
+static void collectives(float *inside) {
     static float outside[COUNT];
-    float *inside = syp_malloc(sizeof outside);
     if (!called("barrier", syp_barrier(SYP_COMM_WORLD, NULL))) return;
     for (int i = 0; i < COUNT; i++)
         outside[i] = 1;
@@ -92,7 +99,6 @@ static void collectives(void) {
     memset(outside, rank == 0 ? 7 : 1, sizeof outside);
     ok = called("broadcast", syp_broadcast(outside, sizeof outside, 0, SYP_COMM_WORLD, NULL));
     if (ok) held("broadcast", ((char *)outside)[sizeof outside - 1] == 7);
-    syp_free(inside);
 }
 
 static int run_rank(const char *pool, const char *block, int in_turn) {
@@ -105,7 +111,9 @@ static int run_rank(const char *pool, const char *block, int in_turn) {
     int before = open_descriptors();
     if (called("init", syp_init_config(&conf))) {
         char *p = allocate(len, in_turn);
-        collectives();
+        float *buffer = syp_malloc(COUNT * sizeof *buffer);
+        collectives(buffer);
+        syp_free(buffer);
         for (size_t i = 0; p && i < len; i += 4096)
             if (p[i] != (char)(rank + 1)) held("content of the block", (i = len, 0));
         syp_free(p);
@@ -116,7 +124,7 @@ static int run_rank(const char *pool, const char *block, int in_turn) {
     if (own) own[99999] = 1;
     else called("malloc after the job", last_code());
     syp_free(own);
-    held("descriptors are left open", open_descriptors() == before);
+    if (!getenv("LIMITS_LEAK")) held("descriptors are left open", open_descriptors() == before);
     char tail[40];
     snprintf(tail, sizeof tail, "%d errors", n_errors);
     say("alive, ", tail);
@@ -134,6 +142,11 @@ int main(int argc, char **argv) {
         char job[32];
         snprintf(job, sizeof job, "limits-%d", (int)getpid());
         setenv("SYMPOOL_JOB", job, 1);
+    }
+    if (getenv("SYMPOOL_RANK")) {
+        rank = atoi(getenv("SYMPOOL_RANK"));
+        alarm(60);
+        return run_rank(argv[2], argv[3], 0);
     }
     for (rank = 0; rank < n_ranks; rank++) {
         children[rank] = fork();

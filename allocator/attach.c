@@ -116,6 +116,7 @@ static int up_backend(struct world *w) {
                                           .meta = w->meta_size,
                                           .shared = 1,
                                           .huge = (int)conf_int(CONF_HUGE),
+                                          .huge_required = conf_int(CONF_HUGE_REQUIRED) == 1,
                                           .commit_full = conf_int(CONF_COMMIT) == 1,
                                           .chunk = conf_size(CONF_COMMIT_CHUNK),
                                           .nodes = w->placed ? w->place.nodes : NULL,

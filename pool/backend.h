@@ -28,6 +28,7 @@ struct backend_request {
     uint64_t len;          /* multiple of the granularity */
     int shared;            /* 1: peers will import it.  0: private to this process, copied on write by fork */
     int huge;              /* enum backend_huge */
+    int huge_required;     /* SYP_ENOMEM when they cannot be had, instead of a log line */
     const unsigned long *nodes; /* NUMA nodes as a bit mask for mbind, NULL = unbound */
     unsigned long max_node;
     const char *name;      /* shows in /proc/PID/maps */

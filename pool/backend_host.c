@@ -253,12 +253,17 @@ static int host_create(struct backend_region *r, const struct backend_request *r
     int rc = claim_place(r, req->name, req->huge, at);
     if (rc != SYP_OK) return rc;
     rc = req->shared ? create_shared(r, req) : create_private(r, req);
+    if (rc == SYP_OK && req->huge_required && r->huge != req->huge)
+        rc = err_set(SYP_ENOMEM, "create \"%s\" of %B: the large pages asked for cannot be had (the log says why); set SYMPOOL_HUGE=none or "
+                                 "SYMPOOL_HUGE_REQUIRED=off", req->name, (unsigned long long)r->len);
     if (rc == SYP_OK) {
         bind_place(r, req);
         return SYP_OK;
     }
-    /* Nothing was mapped: a place of the caller's is as it was. */
-    if (has_flag(r, OWN_RESERVATION)) (void)os->release(r->base, reservation_len(r->len));
+    syp_error why = *err_record();
+    if (r->fd >= 0) (void)os->close(r->fd);
+    (void)leave_place(r); /* a place of the caller's is inaccessible again */
+    *err_record() = why;
     memset(r, 0, sizeof *r);
     r->fd = -1;
     return rc;

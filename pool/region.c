@@ -72,6 +72,7 @@ int region_open(struct region *r, const struct region_conf *conf) {
     struct backend_request req = {.len = len,
                                   .shared = conf->shared,
                                   .huge = conf->huge,
+                                  .huge_required = conf->huge_required,
                                   .nodes = conf->nodes,
                                   .max_node = conf->max_node,
                                   .name = conf->name};

@@ -19,6 +19,7 @@ CONF(CONF_COMMIT_CHUNK, "SYMPOOL_COMMIT_CHUNK", CONF_SIZE, "2M", "4K", "1G", NUL
 CONF(CONF_MEMORY_CHECK, "SYMPOOL_MEMORY_CHECK", CONF_ENUM, "on", NULL, NULL, "off|on", "before memory is committed, compare with what the machine and the memory cgroups have left")
 CONF(CONF_MEMORY_MARGIN, "SYMPOOL_MEMORY_MARGIN", CONF_SIZE, "16M", "0", "1T", NULL, "bytes that a commit leaves free below each of those limits")
 CONF(CONF_HUGE, "SYMPOOL_HUGE", CONF_ENUM, "none", NULL, NULL, "none|thp|2M|1G", "page size asked for: base pages, transparent huge pages, or hugetlb pages; falls back to base pages with one line")
+CONF(CONF_HUGE_REQUIRED, "SYMPOOL_HUGE_REQUIRED", CONF_ENUM, "off", NULL, NULL, "off|on", "when the page size asked for cannot be had: fall back with one line, or fail the attach")
 CONF(CONF_NUMA, "SYMPOOL_NUMA", CONF_ENUM, "auto", NULL, NULL, "auto|off", "place the pool on the NUMA node of this rank's processors (needs the topology module)")
 CONF(CONF_CACHE, "SYMPOOL_CACHE", CONF_ENUM, "on", NULL, NULL, "off|on", "keep freed large blocks for reuse by size and stream")
 CONF(CONF_STAGING_SIZE, "SYMPOOL_STAGING_SIZE", CONF_SIZE, "1M", "4K", "64M", NULL, "bytes per rank through which collectives move buffers that lie outside the pool")

@@ -9,7 +9,8 @@
  *     rank 2 init: SYP_ENOMEM: text        a call that was refused
  *     rank 2 alive, 1 errors               it came to its end
  * Exit status: 0 nothing was refused, 3 something was, with a text, 1 anything else: a rank died, hung, left a descriptor
- * open, or computed something wrong.  With SYMPOOL_RANK set it is that rank itself.  With LIMITS_LEAK descriptors are not counted.
+ * open, or computed something wrong.  With LIMITS_MAPS=N all but N of the mappings that the system allows are used up
+ * before.  With SYMPOOL_RANK set it is that rank itself.  With LIMITS_LEAK descriptors are not counted.
  */
 #include "allocator/sympool.h"
 
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -101,6 +103,18 @@ static void collectives(float *inside) {
     if (ok) held("broadcast", ((char *)outside)[sizeof outside - 1] == 7);
 }
 
+/* Every second page of a large mapping is made different, until the system refuses; then `spare` mappings are given back. */
+static void use_up_mappings(long spare) {
+    const size_t page = 4096, n = 200000;
+    char *at = mmap(NULL, 2 * n * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    size_t i = 0;
+    if (at == MAP_FAILED) exit(2);
+    while (i < n && mprotect(at + 2 * i * page, page, PROT_READ) == 0)
+        i++;
+    for (long k = 0; k < spare / 2 && i > 0; k++)
+        mprotect(at + 2 * --i * page, page, PROT_NONE);
+}
+
 static int run_rank(const char *pool, const char *block, int in_turn) {
     syp_config conf = SYP_CONFIG_INIT;
     size_t len = (size_t)strtoull(block, NULL, 10);
@@ -108,6 +122,7 @@ static int run_rank(const char *pool, const char *block, int in_turn) {
     conf.n_ranks = n_ranks;
     conf.local_mem_size = strtoull(pool, NULL, 10);
     conf.meta_size = 0;
+    if (getenv("LIMITS_MAPS")) use_up_mappings(atol(getenv("LIMITS_MAPS")));
     int before = open_descriptors();
     if (called("init", syp_init_config(&conf))) {
         char *p = allocate(len, in_turn);

@@ -84,7 +84,7 @@ static void every_call_fails(void) {
                 int failed;
                 do {
                     struct backend_region r, peer;
-                    struct backend_request req = {LEN, shared, huge, nodes, 2, "sweep"};
+                    struct backend_request req = {LEN, shared, huge, 0, nodes, 2, "sweep"};
                     lines[0] = 0;
                     sys_on(NULL, "[always] never");
                     fake_os_on();

@@ -113,6 +113,36 @@ static void hugetlb(void) {
     syp_log_set(NULL, NULL);
 }
 
+static void required_pages_that_cannot_be_had_are_an_error(void) {
+    struct backend_region r;
+    struct backend_request req = shared_request(BACKEND_THP);
+    void *window;
+    req.huge_required = 1;
+    CHECK_EQ(os->reserve("window", LEN, ADDRMAP_GRAIN, &window), 0);
+    for (int inside = 0; inside <= 1; inside++) {
+        for (req.shared = 0; req.shared <= 1; req.shared++) {
+            listen_to("warn");
+            sys_on(NULL, "always [never]");
+            fake_os_on();
+            CHECK_EQ(host->create(&r, &req, inside ? window : NULL), SYP_ENOMEM);
+            CHECK_HAS(syp_error_text(), "SYMPOOL_HUGE_REQUIRED");
+            CHECK(r.base == NULL && r.fd == -1);
+            CHECK_EQ(fake_os_open_fds(), 0);
+            CHECK_EQ(fake_os_mapped_bytes(), 0);
+            fake_os_off();
+            sys_off();
+            CHECK_EQ(n_lines, 1);
+            sys_on(NULL, "[always] never");
+            create(&r, &req);
+            sys_off();
+            CHECK_EQ(r.huge, BACKEND_THP);
+            host->destroy(&r);
+        }
+    }
+    CHECK_EQ(os->release(window, LEN), 0);
+    syp_log_set(NULL, NULL);
+}
+
 /* ---------------------------------------------------------------------------------------------- placement */
 
 static void placement(void) {
@@ -155,6 +185,7 @@ int main(void) {
     return check_main("backend_pages", (struct check_test[]){{"transparent_pages", transparent_pages},
                                                {"transparent_pages_refused", transparent_pages_refused},
                                                {"hugetlb", hugetlb},
+                                               {"required_pages_that_cannot_be_had_are_an_error", required_pages_that_cannot_be_had_are_an_error},
                                                {"placement", placement},
                                                {0}});
 }

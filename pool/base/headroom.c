@@ -251,15 +251,13 @@ static int fits(struct need *n, uint64_t available) {
 }
 
 static int check_level(struct need *n, const char *dir, const struct interface *in) {
-    uint64_t limit, usage, cache = 0;
+    uint64_t limit, usage;
     if (read_number(dir, in->limit, &limit) || read_number(dir, in->usage, &usage)) return SYP_OK;
-    uint64_t available = limit > usage ? limit - usage : 0;
-    if (fits(n, available)) return SYP_OK;
-    cache = droppable(dir, in); /* last: it is the long file */
+    if (fits(n, limit > usage ? limit - usage : 0)) return SYP_OK;
+    uint64_t cache = droppable(dir, in); /* last: it is the long file */
     if (cache > usage) cache = usage;
-    if (limit <= usage - cache) available = 0;
-    else available = limit - (usage - cache);
-    if (fits(n, available)) return SYP_OK;
+    uint64_t used = usage - cache;
+    if (fits(n, limit > used ? limit - used : 0)) return SYP_OK;
     return err_set(SYP_ENOMEM,
                    "memory cgroup %s: limit %B, in use %B (%B of it droppable cache), requested %B, kept free %B; more would be "
                    "an OOM kill; raise %s, use less memory, or set SYMPOOL_MEMORY_CHECK=off",

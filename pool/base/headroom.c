@@ -20,6 +20,7 @@
 
 #define PATH_CAP 1024u
 #define LINE_CAP 4096u
+#define UNLIMITED (1ull << 62) /* version 1 has no word for it, but the largest number of whole pages */
 
 /* The files of a level, in either version of the interface. */
 struct interface {
@@ -252,7 +253,7 @@ static int fits(struct need *n, uint64_t available) {
 
 static int check_level(struct need *n, const char *dir, const struct interface *in) {
     uint64_t limit, usage;
-    if (read_number(dir, in->limit, &limit) || read_number(dir, in->usage, &usage)) return SYP_OK;
+    if (read_number(dir, in->limit, &limit) || limit >= UNLIMITED || read_number(dir, in->usage, &usage)) return SYP_OK;
     if (fits(n, limit > usage ? limit - usage : 0)) return SYP_OK;
     uint64_t cache = droppable(dir, in); /* last: it is the long file */
     if (cache > usage) cache = usage;

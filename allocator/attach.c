@@ -6,6 +6,7 @@
 #include "allocator/attach.h"
 #include "pool/base/conf.h"
 #include "pool/base/log.h"
+#include "pool/base/memory_file.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
@@ -115,6 +116,7 @@ static int up_backend(struct world *w) {
                                           .meta = w->meta_size,
                                           .shared = 1,
                                           .huge = (int)conf_int(CONF_HUGE),
+                                          .huge_required = conf_int(CONF_HUGE_REQUIRED) == 1,
                                           .commit_full = conf_int(CONF_COMMIT) == 1,
                                           .chunk = conf_size(CONF_COMMIT_CHUNK),
                                           .nodes = w->placed ? w->place.nodes : NULL,
@@ -137,6 +139,7 @@ static struct hello make_hello(const struct world *w) {
     self->rank = w->who.rank;
     self->pid = os->pid();
     self->uid = (uint32_t)os->uid();
+    self->flags = memory_file_probe() ? ROSTER_UNSEALED : 0;
     self->control_len = sizeof(struct control_head) + coll_board_size();
     self->exchange_len = coll_exchange_size(w->coll_conf.staging);
     os->start_time(self->pid, &self->start_ticks);

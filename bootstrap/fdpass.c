@@ -15,6 +15,7 @@
 #include "bootstrap/fdpass.h"
 
 #include "pool/base/arena.h"
+#include "pool/base/limits.h"
 #include "pool/base/log.h"
 #include "pool/base/os.h"
 #include "pool/base/status.h"
@@ -62,8 +63,10 @@ static struct log_limit refusals = LOG_LIMIT(8);
 
 static int fd_error(int r, const char *what) {
     if (r == -EMFILE || r == -ENFILE || r == -ETOOMANYREFS)
-        return err_sys(SYP_ESYS, -r, "%s: too many open descriptors; raise the limit (ulimit -n)", what);
-    return err_sys(SYP_ESYS, -r, "%s", what);
+        err_sys(SYP_ESYS, -r, "%s: too many open descriptors", what);
+    else
+        err_sys(SYP_ESYS, -r, "%s", what);
+    return err_limits(r);
 }
 
 static const struct roster_entry *entry(const struct exchange *x, int rank) {

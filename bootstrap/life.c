@@ -11,6 +11,7 @@
  */
 #include "bootstrap/life.h"
 
+#include "pool/base/limits.h"
 #include "pool/base/status.h"
 
 #include <errno.h>
@@ -61,7 +62,8 @@ int keeper_start(struct keeper *k, struct control_head *control) {
     int r = os->thread_start(keeper_run, k, &k->thread);
     if (r < 0) {
         k->thread = NULL;
-        return err_sys(SYP_ESYS, -r, "start the keeper thread (limits on threads: ulimit -u, pids.max of the cgroup)");
+        err_sys(SYP_ESYS, -r, "start the keeper thread");
+        return err_limits(r);
     }
     while (load_acquire(&k->ready) == 0)
         (void)os->futex_wait(&k->ready, 0, NS_PER_S); /* pairs with keeper_run */

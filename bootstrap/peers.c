@@ -14,7 +14,10 @@
 #include "bootstrap/fdpass.h"
 #include "pool/addrmap.h"
 #include "pool/base/arena.h"
+#include "pool/base/headroom.h"
+#include "pool/base/limits.h"
 #include "pool/base/log.h"
+#include "pool/base/memory_file.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
 
@@ -36,18 +39,6 @@
 
 /* --------------------------------------------------------------------------------------------------- windows */
 
-/* The soft limit on address space in words ("unlimited", "4294967296 bytes"), for the message only. */
-static const char *address_space_limit(char *buf, size_t cap) {
-    static const char key[] = "Max address space";
-    if (os_read_file("/proc/self/limits", buf, cap) < 0) return "unknown";
-    char *at = strstr(buf, key);
-    if (!at) return "unknown";
-    at += sizeof key - 1;
-    at += strspn(at, " ");
-    at[strcspn(at, " \n")] = 0;
-    return at;
-}
-
 static int reserve_window(const char *name, const char *what, int n, uint64_t stride, uint64_t align, char **out) {
     void *at = NULL;
     uint64_t len;
@@ -57,11 +48,9 @@ static int reserve_window(const char *name, const char *what, int n, uint64_t st
         *out = at;
         return SYP_OK;
     }
-    char limits[4096];
-    return err_sys(SYP_ENOMEM, -r,
-                   "reserve address space for the %s of %d ranks, %B each (limit: %s; raise it with ulimit -v, or "
-                   "lower SYMPOOL_LOCAL_MEM_SIZE)",
-                   what, n, (unsigned long long)stride, address_space_limit(limits, sizeof limits));
+    err_sys(SYP_ENOMEM, -r, "reserve address space for the %s of %d ranks, %B each (lower SYMPOOL_LOCAL_MEM_SIZE?)", what, n,
+            (unsigned long long)stride);
+    return err_limits(r);
 }
 
 static void release_window(char **window, int n, uint64_t stride) {
@@ -157,40 +146,53 @@ static void unmap_inside(void *at, uint64_t len) {
 
 /* ---------------------------------------------------------------------------------------------- own segments */
 
+/* Memory for a part of it: by the mapping when the program has closed our descriptor, or the file system cannot. */
+static int commit_segment(const struct segment *s, uint64_t off, uint64_t len, int is_ours) {
+    int rc = headroom_check(len, NULL);
+    if (rc != SYP_OK) return rc;
+    const char *call = "fallocate";
+    int r = is_ours ? os->file_commit(s->fd, off, len) : -EBADF;
+    if (r == -EBADF || r == -EOPNOTSUPP || r == -ENOSYS) {
+        call = "madvise(MADV_POPULATE_WRITE)";
+        r = os->advise((char *)s->base + off, len, MADV_POPULATE_WRITE);
+    }
+    if (r >= 0) return SYP_OK;
+    rc = err_sys(SYP_ENOMEM, -r, "commit %B: %s", (unsigned long long)len, call);
+    (void)memory_file_say_space(s->fd);
+    return rc;
+}
+
 /* Make, size, map and remember; what was done so far is in *s, for drop_segment. */
 static int make_segment(struct segment *s, const char *name, uint64_t len, char *at, int commit) {
-    int r = os->memfd(name, 0);
-    if (r < 0) return err_sys(SYP_ESYS, -r, "make the memory file %s", name);
+    const char *call;
+    int r = memory_file_open(name, 0, &call);
+    if (r < 0) {
+        err_sys(SYP_ESYS, -r, "make the memory file %s: %s", name, call);
+        return err_limits(r);
+    }
     s->fd = r;
     s->len = len;
     r = os->file_resize(s->fd, len);
-    if (r < 0) return err_sys(SYP_ESYS, -r, "size the memory file %s to %B", name, (unsigned long long)len);
-    if (commit && (r = os->file_commit(s->fd, 0, len)) < 0)
-        return err_sys(SYP_ENOMEM, -r, "commit %B for %s (memory is short on this host or in this cgroup)",
-                       (unsigned long long)len, name);
+    if (r < 0) {
+        err_sys(SYP_ESYS, -r, "size the memory file %s to %B", name, (unsigned long long)len);
+        return err_limits(r);
+    }
     void *out;
     r = os->map(at, len, PROT_READ | PROT_WRITE, s->fd, 0, &out);
-    if (r < 0)
-        return err_sys(SYP_ENOMEM, -r, "map %B of %s (limits: ulimit -v, vm.max_map_count)", (unsigned long long)len,
-                       name);
+    if (r < 0) {
+        err_sys(SYP_ENOMEM, -r, "map %B of %s", (unsigned long long)len, name);
+        return err_limits(r);
+    }
     s->base = at;
+    int rc = commit ? commit_segment(s, 0, len, 1) : SYP_OK;
+    if (rc != SYP_OK) return err_prefix("%s", name);
     return SYP_OK;
-}
-
-/* Programs close descriptors they do not know, and the number may since name a file of theirs. */
-static int file_is_ours(const struct segment *s) {
-    uint64_t len;
-    int seals = os->file_seals(s->fd);
-    if (seals == -EBADF || seals == -EINVAL) return 0;
-    if (seals >= 0 && (seals & SIZE_SEALS) != SIZE_SEALS) return 0;
-    int r = os->file_size(s->fd, &len);
-    return r != -EINVAL && (r < 0 || len == s->len);
 }
 
 /* sealed: it was completed, so that what is ours can be told from what is not. */
 static void drop_segment(struct segment *s, int sealed) {
     if (s->base) unmap_inside(s->base, s->len);
-    if (s->fd >= 0 && (!sealed || file_is_ours(s))) (void)os->close(s->fd);
+    if (s->fd >= 0 && (!sealed || memory_file_is_ours(s->fd, s->len, SIZE_SEALS))) (void)os->close(s->fd);
     *s = (struct segment){.fd = -1};
 }
 
@@ -203,14 +205,15 @@ static int replace_by_read_only(struct segment *s) {
         return err_sys(SYP_ESYS, -fd, "open the control segment read-only through %s (/proc must be mounted)", path);
     (void)os->close(s->fd);
     s->fd = fd;
-    log_info("this kernel has no F_SEAL_FUTURE_WRITE: peers get read-only descriptors of the control segment");
+    log_info("the control segment cannot be sealed against writing: peers get read-only descriptors of it");
     return SYP_OK;
 }
 
 static int seal_control(struct segment *s) {
     int r = os->file_seal(s->fd, SIZE_SEALS | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
     if (r >= 0) return SYP_OK;
-    if (r == -EINVAL && (r = os->file_seal(s->fd, SIZE_SEALS | F_SEAL_SEAL)) >= 0) return replace_by_read_only(s);
+    if (r == -EINVAL || r == -EPERM) r = memory_file_seal(s->fd, SIZE_SEALS | F_SEAL_SEAL);
+    if (r >= 0) return replace_by_read_only(s);
     return err_sys(SYP_ESYS, -r, "seal the control segment");
 }
 
@@ -259,7 +262,7 @@ int peers_open_segments(struct peers *p, struct region *own) {
         rc = make_segment(&p->exchange, "sympool.exchange", e->exchange_len,
                           p->exchange_window + me * p->exchange_stride, 0);
     if (rc == SYP_OK) {
-        int r = os->file_seal(p->exchange.fd, SIZE_SEALS | F_SEAL_SEAL);
+        int r = memory_file_seal(p->exchange.fd, SIZE_SEALS | F_SEAL_SEAL);
         if (r < 0) rc = err_sys(SYP_ESYS, -r, "seal the exchange segment");
     }
     if (rc != SYP_OK) {
@@ -306,7 +309,8 @@ static int check_file(const struct peers *p, int rank, int fd, const char *size_
         err_sys(SYP_EJOIN, -r, "map the memory of rank %d: a descriptor it sent is no memory file", rank);
         return err_peer(rank, p->roster.rank[rank].pid);
     }
-    if ((seals & SIZE_SEALS) != SIZE_SEALS) return distrust(p, rank, seal_name, (uint64_t)seals, SIZE_SEALS);
+    int excused = (p->roster.rank[rank].flags & ROSTER_UNSEALED) && memory_file_unsealable(seals);
+    if ((seals & SIZE_SEALS) != SIZE_SEALS && !excused) return distrust(p, rank, seal_name, (uint64_t)seals, SIZE_SEALS);
     return found == len ? SYP_OK : distrust(p, rank, size_name, found, len);
 }
 
@@ -325,8 +329,8 @@ static int map_small(const struct peers *p, int rank, const char *what, void *at
     void *out;
     int r = os->map(at, len, prot, fd, 0, &out);
     if (r >= 0) return SYP_OK;
-    err_sys(SYP_ENOMEM, -r, "map the %s segment of rank %d, %B (limits: ulimit -v, vm.max_map_count)", what, rank,
-            (unsigned long long)len);
+    err_sys(SYP_ENOMEM, -r, "map the %s segment of rank %d, %B", what, rank, (unsigned long long)len);
+    err_limits(r);
     return err_peer(rank, p->roster.rank[rank].pid);
 }
 
@@ -392,6 +396,8 @@ static void unmap_peer(struct peers *p, int rank) {
 static int map_peer_data(struct peers *p, int rank, int fd) {
     struct peer *peer = &p->peer[rank];
     uint64_t len = p->roster.rank[rank].data_len;
+    if (!(p->roster.rank[rank].flags & ROSTER_UNSEALED) && memory_file_unsealable(os->file_seals(fd)))
+        return distrust(p, rank, "pool's seals", F_SEAL_SEAL, SIZE_SEALS);
     int rc = p->region->backend->import_fd(&peer->imported, fd, len, p->data_window + (uint64_t)rank * p->data_stride);
     if (rc != SYP_OK) {
         err_prefix("map the pool of rank %d (pid %d)", rank, p->roster.rank[rank].pid);
@@ -496,11 +502,7 @@ int peers_renew(struct peers *p, const struct roster *roster, uint64_t deadline)
 }
 
 int peers_commit_exchange(const struct peers *p, uint64_t off, uint64_t len) {
-    /* by the mapping when the program has closed our descriptor, or the file system cannot */
-    int rc = file_is_ours(&p->exchange) ? os->file_commit(p->exchange.fd, off, len) : -EBADF;
-    if (rc == -EBADF || rc == -EOPNOTSUPP || rc == -ENOSYS)
-        rc = os->advise((char *)p->exchange.base + off, len, MADV_POPULATE_WRITE);
-    return rc;
+    return commit_segment(&p->exchange, off, len, memory_file_is_ours(p->exchange.fd, p->exchange.len, SIZE_SEALS));
 }
 
 void peers_unmap(struct peers *p) {

@@ -82,9 +82,10 @@ int peers_renew(struct peers *p, const struct roster *roster, uint64_t deadline)
 /* Is `rank` of this roster the process that is mapped here? */
 int peers_same_process(const struct peers *p, const struct roster *roster, int rank);
 
-/* The undoing ones take any state, partial and undone too, and p all zero.  Each undoes the later steps first. */
-/* Memory for a part of the own exchange segment: 0 or -errno. */
+/* Memory for a part of the own exchange segment: SYP_OK, SYP_ENOMEM. */
 int peers_commit_exchange(const struct peers *p, uint64_t off, uint64_t len);
+
+/* The undoing ones take any state, partial and undone too, and p all zero.  Each undoes the later steps first. */
 void peers_unmap(struct peers *p);
 void peers_close_segments(struct peers *p);
 void peers_release(struct peers *p);

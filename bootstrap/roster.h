@@ -9,6 +9,8 @@
 
 #define MAX_WORLD 1024
 
+#define ROSTER_UNSEALED 1u /* memfd is refused there: its segments are files of /dev/shm, which cannot be sealed */
+
 struct roster_entry {
     int32_t rank;
     int32_t pid;
@@ -20,6 +22,7 @@ struct roster_entry {
     uint64_t meta_size;
     uint64_t data_len;       /* bytes of the data segment file */
     uint64_t control_len, exchange_len;
+    uint32_t flags;          /* ROSTER_* */
     int32_t host_index;      /* 0 .. n_hosts - 1, in order of first rank; filled by rank 0 */
     char addr[80];           /* as rank 0 saw it, for messages */
 };

@@ -15,7 +15,7 @@
 /* No length in a hello or a roster may exceed this, so that sums of two and products with 1,024 cannot overflow. */
 #define LENGTH_MAX (1ull << 46)
 /* Bytes of a roster entry without its address text. */
-#define ENTRY_FIXED 90u
+#define ENTRY_FIXED 94u
 
 static uint8_t *take(struct wire *w, size_t n) {
     if (w->bad || n > w->cap - w->pos) {
@@ -153,6 +153,7 @@ static void put_self(struct wire *w, const struct roster_entry *e) {
     wire_put_u64(w, e->data_len);
     wire_put_u64(w, e->control_len);
     wire_put_u64(w, e->exchange_len);
+    wire_put_u32(w, e->flags);
 }
 
 static const char *get_self(struct wire *w, struct roster_entry *e) {
@@ -167,12 +168,14 @@ static const char *get_self(struct wire *w, struct roster_entry *e) {
     e->data_len = wire_get_u64(w);
     e->control_len = wire_get_u64(w);
     e->exchange_len = wire_get_u64(w);
+    e->flags = wire_get_u32(w);
     if (w->bad) return "cut short";
     if (e->rank < 0 || e->rank >= MAX_WORLD) return "rank out of range";
     if (e->pid <= 0) return "process id out of range";
     if (e->local_mem_size > LENGTH_MAX || e->data_len > LENGTH_MAX || e->control_len > LENGTH_MAX ||
         e->exchange_len > LENGTH_MAX)
         return "a length out of range";
+    if (e->flags & ~ROSTER_UNSEALED) return "unknown flags";
     if (e->meta_size > e->local_mem_size) return "meta_size above local_mem_size";
     return NULL;
 }

@@ -335,9 +335,7 @@ int coll_staging(struct coll *k, int slot) {
     uint64_t at = (uint64_t)slot * k->conf.staging;
     if (k->staging_ready[slot]) return SYP_OK;
     int rc = peers_commit_exchange(k->peers, at, k->conf.staging);
-    if (rc < 0)
-        return err_sys(SYP_ENOMEM, -rc, "committing a staging area of %B failed; lower SYMPOOL_STAGING_SIZE or use pool buffers",
-                       (unsigned long long)k->conf.staging);
+    if (rc != SYP_OK) return err_prefix("memory for a staging area (lower SYMPOOL_STAGING_SIZE or use pool buffers)");
     k->staging_ready[slot] = 1;
     stats_set(STAT_OVERHEAD, stats_read(STAT_OVERHEAD) + k->conf.staging);
     return SYP_OK;

@@ -28,6 +28,7 @@ struct backend_request {
     uint64_t len;          /* multiple of the granularity */
     int shared;            /* 1: peers will import it.  0: private to this process, copied on write by fork */
     int huge;              /* enum backend_huge */
+    int huge_required;     /* SYP_ENOMEM when they cannot be had, instead of a log line */
     const unsigned long *nodes; /* NUMA nodes as a bit mask for mbind, NULL = unbound */
     unsigned long max_node;
     const char *name;      /* shows in /proc/PID/maps */
@@ -60,7 +61,8 @@ struct backend_ops {
     int (*decommit)(struct backend_region *r, uint64_t off, uint64_t len);
     /* The fd peers import; stays the region's. */
     int (*export_fd)(const struct backend_region *r);
-    /* Map a peer's region at `at` (inside a reservation).  The fd stays the caller's, is checked (size, seals) and may be closed after. */
+    /* Map a peer's region at `at` (inside a reservation).  The fd stays the caller's, is checked (size, seals) and may be closed after.
+     * A file that cannot be sealed at all (memory_file.h) passes: whether its owner may have one is for the caller to know. */
     int (*import_fd)(struct backend_region *r, int fd, uint64_t len, void *at);
     int (*unimport)(struct backend_region *r);
     /* Queued on a stream; stream NULL = done on return.  Host: always done on return. */

@@ -9,7 +9,9 @@
  */
 #include "pool/addrmap.h"
 #include "pool/backend.h"
+#include "pool/base/limits.h"
 #include "pool/base/log.h"
+#include "pool/base/memory_file.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
 
@@ -81,6 +83,7 @@ static int claim_place(struct backend_region *r, const char *name, int huge, voi
         int rc = os->reserve(name, reservation_len(r->len), align, &base);
         if (rc < 0) {
             err_sys(SYP_ENOMEM, rc, "reserve %B of address space for \"%s\"", (unsigned long long)r->len, name);
+            err_limits(rc);
             return err_turn("lower SYMPOOL_LOCAL_MEM_SIZE or raise the address space limit (ulimit -v)");
         }
         set_flag(r, OWN_RESERVATION);
@@ -185,14 +188,13 @@ static void ask_thp(struct backend_region *r, const struct backend_request *req)
 static int back_by_file(struct backend_region *r, const struct backend_request *req, int huge, const char **step) {
     int shift = huge == BACKEND_2M ? 21 : huge == BACKEND_1G ? 30 : 0;
     void *out;
-    *step = "memfd_create";
-    int fd = os->memfd(req->name, shift);
+    int fd = memory_file_open(req->name, shift, step);
     if (fd < 0) return fd;
     *step = "ftruncate";
     int rc = os->file_resize(fd, r->len);
     if (rc >= 0) {
         *step = "seal against resizing";
-        rc = os->file_seal(fd, SEALS);
+        rc = memory_file_seal(fd, SEALS);
     }
     if (rc >= 0) {
         *step = "mmap"; /* hugetlb: the kernel sets the pages aside here, all or nothing */
@@ -226,20 +228,17 @@ static int create_shared(struct backend_region *r, const struct backend_request 
     if (rc < 0) {
         err_sys(rc == -ENOMEM || rc == -ENOSPC ? SYP_ENOMEM : SYP_ESYS, rc, "create shared memory \"%s\" of %B: %s",
                 req->name, (unsigned long long)r->len, step);
+        err_limits(rc);
         return err_turn("lower SYMPOOL_LOCAL_MEM_SIZE, or let the process call it (seccomp, ulimit -n, ulimit -v)");
     }
     if (req->huge == BACKEND_THP) ask_thp(r, req);
     return SYP_OK;
 }
 
-/* Never hugetlb: after fork, a write that finds no free large page kills the writer. */
+/* It stays inaccessible until it is committed: writable, all of it would count against RLIMIT_DATA and, without
+ * overcommit, against the memory of the machine, and the program's own malloc would find nothing left. Never hugetlb:
+ * after fork, a write that finds no free large page kills the writer. */
 static int create_private(struct backend_region *r, const struct backend_request *req) {
-    void *out;
-    int rc = os->map(r->base, r->len, PROT_READ | PROT_WRITE, -1, 0, &out);
-    if (rc < 0) {
-        err_sys(SYP_ENOMEM, rc, "map private memory \"%s\" of %B", req->name, (unsigned long long)r->len);
-        return err_turn("raise the address space limit (ulimit -v) or vm.overcommit_memory");
-    }
     if (req->huge != BACKEND_BASE_PAGES) ask_thp(r, req);
     return SYP_OK;
 }
@@ -254,12 +253,17 @@ static int host_create(struct backend_region *r, const struct backend_request *r
     int rc = claim_place(r, req->name, req->huge, at);
     if (rc != SYP_OK) return rc;
     rc = req->shared ? create_shared(r, req) : create_private(r, req);
+    if (rc == SYP_OK && req->huge_required && r->huge != req->huge)
+        rc = err_set(SYP_ENOMEM, "create \"%s\" of %B: the large pages asked for cannot be had (the log says why); set SYMPOOL_HUGE=none or "
+                                 "SYMPOOL_HUGE_REQUIRED=off", req->name, (unsigned long long)r->len);
     if (rc == SYP_OK) {
         bind_place(r, req);
         return SYP_OK;
     }
-    /* Nothing was mapped: a place of the caller's is as it was. */
-    if (has_flag(r, OWN_RESERVATION)) (void)os->release(r->base, reservation_len(r->len));
+    syp_error why = *err_record();
+    if (r->fd >= 0) (void)os->close(r->fd);
+    (void)leave_place(r); /* a place of the caller's is inaccessible again */
+    *err_record() = why;
     memset(r, 0, sizeof *r);
     r->fd = -1;
     return rc;
@@ -268,12 +272,7 @@ static int host_create(struct backend_region *r, const struct backend_request *r
 /* Programs close descriptors they do not know (daemons, test harnesses), and the number may since name a file of
  * theirs. */
 static int file_is_ours(const struct backend_region *r) {
-    uint64_t len;
-    int seals = os->file_seals(r->fd);
-    if (seals == -EBADF || seals == -EINVAL) return 0;
-    if (seals >= 0 && (seals & SEALS) != SEALS) return 0;
-    int rc = os->file_size(r->fd, &len);
-    return rc != -EINVAL && (rc < 0 || len == r->len);
+    return memory_file_is_ours(r->fd, r->len, SEALS);
 }
 
 static int host_destroy(struct backend_region *r) {
@@ -292,15 +291,20 @@ static int refuse_commit(const struct backend_region *r, uint64_t off, uint64_t 
     int no_memory = error == -ENOSPC || error == -ENOMEM || error == -EFAULT;
     err_sys(no_memory ? SYP_ENOMEM : SYP_ESYS, error, "commit %B at offset %B: %s", (unsigned long long)len,
             (unsigned long long)off, call);
+    if (r->fd < 0) err_limits(error);
+    if (no_memory && memory_file_say_space(r->fd)) return err_record()->code;
     if (r->huge == BACKEND_2M || r->huge == BACKEND_1G)
         return err_turn("raise nr_hugepages under /sys/kernel/mm/hugepages, or set SYMPOOL_HUGE=none");
     return err_turn("free memory on this machine or raise the limit of its container, or lower SYMPOOL_LOCAL_MEM_SIZE");
 }
 
 static int host_commit(struct backend_region *r, uint64_t off, uint64_t len) {
-    if (r->fd < 0) return SYP_OK; /* private memory is committed as it is touched */
     const char *call = "fallocate";
     int rc = -EBADF;
+    if (r->fd < 0) { /* pages come as they are touched */
+        rc = os->protect(r->base + off, len, PROT_READ | PROT_WRITE);
+        return rc < 0 ? refuse_commit(r, off, len, "mprotect", rc) : SYP_OK;
+    }
     if (!has_flag(r, BY_POPULATE) && file_is_ours(r)) rc = os->file_commit(r->fd, off, len);
     /* also for a file system without fallocate, and when the program closed our descriptor: the mapping is still there
      */
@@ -343,7 +347,7 @@ static int check_import(int fd, uint64_t len) {
     if (seals < 0)
         return err_sys(SYP_EINVAL, seals, "import a pool of %B: its descriptor is no memory file",
                        (unsigned long long)len);
-    if ((seals & SEALS_NEEDED) != SEALS_NEEDED)
+    if ((seals & SEALS_NEEDED) != SEALS_NEEDED && !memory_file_unsealable(seals))
         return err_set(SYP_EINVAL, "import a pool of %B: its file can still be resized (seals 0x%x, needed 0x%x)",
                        (unsigned long long)len, (unsigned)seals, (unsigned)SEALS_NEEDED);
     int rc = os->file_size(fd, &size);
@@ -369,6 +373,7 @@ static int host_import(struct backend_region *r, int fd, uint64_t len, void *at)
         memset(r, 0, sizeof *r);
         r->fd = -1;
         err_sys(SYP_ESYS, rc, "map a peer's pool of %B", (unsigned long long)len);
+        err_limits(rc);
         return err_turn("lower SYMPOOL_LOCAL_MEM_SIZE or raise ulimit -v and vm.max_map_count");
     }
     rc = os->advise(r->base, len, MADV_DONTDUMP);

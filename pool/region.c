@@ -11,6 +11,7 @@
 
 #include "pool/base/arena.h"
 #include "pool/base/atomic.h"
+#include "pool/base/headroom.h"
 #include "pool/base/log.h"
 #include "pool/base/status.h"
 #include "pool/stats.h"
@@ -18,6 +19,9 @@
 #include <string.h>
 
 #define WORD_BITS 64u
+/* Close to a limit, ranks that commit at the same time look again after each step: the margin covers a few of these. */
+#define STEP (4ull << 20)
+#define FAR (1ull << 30)
 
 void region_round(const struct region_conf *conf, uint64_t *len, uint64_t *meta) {
     *len = round_up(conf->len, conf->backend->granularity(conf->huge));
@@ -64,9 +68,11 @@ int region_open(struct region *r, const struct region_conf *conf) {
             SYP_ENOMEM,
             "open \"%s\" of %B: no memory for its commit state of %B; raise the memory limit of this process",
             conf->name, (unsigned long long)len, (unsigned long long)bits_len(r));
+    headroom_find();
     struct backend_request req = {.len = len,
                                   .shared = conf->shared,
                                   .huge = conf->huge,
+                                  .huge_required = conf->huge_required,
                                   .nodes = conf->nodes,
                                   .max_node = conf->max_node,
                                   .name = conf->name};
@@ -120,14 +126,37 @@ static int is_committed_locked(const struct region *r, uint64_t chunk) {
                  1); /* written under this lock only */
 }
 
-/* Chunks [first, last], none of them committed.  The one place that asks the backend for physical memory: whatever
- * limits it is compared here. */
+/* Memory of this machine that its limits count; pages of hugetlb have their own pool. */
+static int is_limited(const struct region *r) {
+    return (r->backend->caps() & BACKEND_HOST_ACCESS) && r->mem.huge != BACKEND_2M && r->mem.huge != BACKEND_1G;
+}
+
+/* The one place that asks the backend for physical memory: whatever limits it is compared here.  All or nothing. */
+static int commit_bytes_locked(struct region *r, uint64_t off, uint64_t end) {
+    uint64_t left = UINT64_MAX, step = r->chunk > STEP ? r->chunk : STEP, at = off;
+    int rc = is_limited(r) ? headroom_check(end - off, &left) : SYP_OK;
+    if (left > FAR || r->mem.fd < 0) step = end - off; /* private memory is counted as it is touched: no use to look again */
+    while (rc == SYP_OK && at < end) {
+        uint64_t n = end - at < step ? end - at : step;
+        if (at != off) rc = headroom_check(end - at, NULL);
+        if (rc == SYP_OK) rc = r->backend->commit(&r->mem, at, n);
+        if (rc == SYP_OK) at += n;
+    }
+    if (rc == SYP_OK || at == off) return rc;
+    syp_error why = *err_record();
+    (void)r->backend->decommit(&r->mem, off, at - off);
+    *err_record() = why;
+    return rc;
+}
+
+/* Chunks [first, last], none of them committed. */
 static int commit_run_locked(struct region *r, uint64_t first, uint64_t last) {
     uint64_t off = first * r->chunk, end = (last + 1) * r->chunk;
     if (end > r->len) end = r->len;
-    int rc = r->backend->commit(&r->mem, off, end - off);
+    int rc = commit_bytes_locked(r, off, end);
     if (rc != SYP_OK) {
-        err_prefix("pool of %B, %B committed", (unsigned long long)r->len, (unsigned long long)r->committed);
+        err_prefix("pool of %B, %B committed, %B more", (unsigned long long)r->len, (unsigned long long)r->committed,
+                   (unsigned long long)(end - off));
         return rc;
     }
     for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++) /* release: pairs with all_committed */

@@ -18,6 +18,7 @@ struct region_conf {
     uint64_t len, meta;   /* as asked; rounded up by region_open */
     int shared;
     int huge;             /* enum backend_huge */
+    int huge_required;    /* fail rather than fall back to base pages */
     int commit_full;
     uint64_t chunk;       /* commit unit, power of two; at least the backend's granularity is used */
     const unsigned long *nodes;

@@ -28,12 +28,14 @@ struct os_file {
 struct os_ops {
     /* memory files: all close-on-exec.  huge_shift: 0, 21 (2 MiB), 30 (1 GiB) = hugetlb.  Sealing allowed, not executable where known. */
     int (*memfd)(const char *name, int huge_shift);
-    int (*file_resize)(int fd, uint64_t len);
+    int (*shm_file)(void); /* in /dev/shm, O_EXCL under a random name, mode 0600, unlinked at once */
+    int (*file_resize)(int fd, uint64_t len); /* -EFBIG beyond RLIMIT_FSIZE, without SIGXFSZ */
     int (*file_commit)(int fd, uint64_t off, uint64_t len); /* fallocate: memory or -ENOSPC now, never SIGBUS later */
     int (*file_punch)(int fd, uint64_t off, uint64_t len);  /* give the memory back, keep the size */
     int (*file_seal)(int fd, int seals);                    /* F_ADD_SEALS */
     int (*file_seals)(int fd);                              /* F_GET_SEALS, >= 0 */
     int (*file_size)(int fd, uint64_t *len);                /* -EINVAL when not a regular file */
+    int (*file_space)(int fd, uint64_t *total, uint64_t *left); /* of its file system */
 
     /* address space.  reserve: len bytes of PROT_NONE aligned to align (power of two >= page); `what` names the use (tests
      * key on it).  map: fixed inside a reservation (addr != NULL) or anywhere (addr NULL).  fd -1: private anonymous. */
@@ -42,6 +44,7 @@ struct os_ops {
     int (*map)(void *addr, size_t len, int prot, int fd, uint64_t off, void **out);
     int (*unmap)(void *addr, size_t len); /* something mapped with addr NULL */
     int (*advise)(void *addr, size_t len, int advice);
+    int (*protect)(void *addr, size_t len, int prot); /* mprotect */
     int (*bind_memory)(void *addr, size_t len, int mode, const unsigned long *mask, unsigned long max_node); /* mbind */
 
     /* time and waiting */
@@ -64,6 +67,7 @@ struct os_ops {
     int (*thread_join)(struct os_thread *t);
     int (*thread_detach)(struct os_thread *t); /* nobody will join it */
     int (*robust_list)(void *head, size_t len); /* set_robust_list of the calling thread */
+    int (*limit)(int resource, uint64_t *out);  /* soft limit RLIMIT_*; UINT64_MAX = none */
 
     /* files and sockets: all close-on-exec, sockets non-blocking */
     int (*open_read)(const char *path);
@@ -73,7 +77,7 @@ struct os_ops {
     int (*open_append)(const char *path, int mode); /* O_CREAT|O_APPEND|O_WRONLY|O_NOFOLLOW */
     int (*rename)(const char *from, const char *to);
     int64_t (*read)(int fd, void *buf, size_t len);
-    int64_t (*write)(int fd, const void *buf, size_t len); /* -EPIPE without SIGPIPE */
+    int64_t (*write)(int fd, const void *buf, size_t len); /* -EPIPE without SIGPIPE, -EFBIG without SIGXFSZ */
     int (*close)(int fd);
     int (*random)(void *buf, size_t len);
     int (*socket)(int family, int type);

@@ -21,7 +21,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -82,6 +84,15 @@ int64_t os_read_file(const char *path, char *buf, size_t cap) {
 
 /* ------------------------------------------------------------------------------------------- memory files */
 
+static int linux_random(void *buf, size_t len) {
+    for (size_t done = 0; done < len;) {
+        long n = SYS_RETRY(syscall(SYS_getrandom, (char *)buf + done, len - done, 0u));
+        if (n < 0) return (int)n;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
 static int linux_memfd(const char *name, int huge_shift) {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
     if (huge_shift) flags |= MFD_HUGETLB | (unsigned)huge_shift << MFD_HUGE_SHIFT;
@@ -90,7 +101,29 @@ static int linux_memfd(const char *name, int huge_shift) {
     return (int)fd;
 }
 
+/* The name is there for the time between two calls only; a process killed between them leaves an empty file. */
+static int linux_shm_file(void) {
+    uint64_t random[2];
+    char path[64];
+    int r = linux_random(random, sizeof random);
+    if (r < 0) return r;
+    text_format(path, sizeof path, "/dev/shm/sympool.%016llx%016llx", (unsigned long long)random[0], (unsigned long long)random[1]);
+    int fd = (int)SYS_RETRY(open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (fd >= 0) (void)SYS(unlink(path));
+    return fd;
+}
+
+static int linux_limit(int resource, uint64_t *out) {
+    struct rlimit l;
+    int r = (int)SYS(getrlimit((__rlimit_resource_t)resource, &l));
+    if (r >= 0) *out = l.rlim_cur == RLIM_INFINITY ? UINT64_MAX : (uint64_t)l.rlim_cur;
+    return r;
+}
+
+/* Beyond RLIMIT_FSIZE the kernel would send SIGXFSZ, also for a memory file, and end the program. */
 static int linux_file_resize(int fd, uint64_t len) {
+    uint64_t most;
+    if (linux_limit(RLIMIT_FSIZE, &most) >= 0 && len > most) return -EFBIG;
     return (int)SYS_RETRY(ftruncate(fd, (off_t)len));
 }
 
@@ -133,6 +166,15 @@ static int linux_file_size(int fd, uint64_t *len) {
     return 0;
 }
 
+static int linux_file_space(int fd, uint64_t *total, uint64_t *left) {
+    struct statfs s;
+    long r = SYS(fstatfs(fd, &s));
+    if (r < 0) return (int)r;
+    *total = (uint64_t)s.f_blocks * (uint64_t)s.f_bsize;
+    *left = (uint64_t)s.f_bavail * (uint64_t)s.f_bsize;
+    return 0;
+}
+
 /* ------------------------------------------------------------------------------------------ address space */
 
 static int map_raw(void *addr, size_t len, int prot, int flags, int fd, uint64_t off, void **out) {
@@ -171,6 +213,10 @@ static int linux_map(void *addr, size_t len, int prot, int fd, uint64_t off, voi
     int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
     if (addr) flags |= fd >= 0 ? MAP_FIXED : MAP_FIXED | MAP_NORESERVE;
     return map_raw(addr, len, prot, flags, fd, off, out);
+}
+
+static int linux_protect(void *addr, size_t len, int prot) {
+    return (int)SYS(mprotect(addr, len, prot));
 }
 
 static int linux_advise(void *addr, size_t len, int advice) {
@@ -389,16 +435,22 @@ static int64_t linux_read(int fd, void *buf, size_t len) {
     return SYS_RETRY(read(fd, buf, len));
 }
 
-/* A reader that went away must not end the program: SIGPIPE is held back, and taken away if this write raised it. */
+/* A reader that went away, or a log at the limit of file sizes, must not end the program: SIGPIPE and SIGXFSZ are held
+ * back, and taken away if this write raised them. */
 static int64_t linux_write(int fd, const void *buf, size_t len) {
-    sigset_t pipe_only, old, pending;
-    sigemptyset(&pipe_only);
-    sigaddset(&pipe_only, SIGPIPE);
+    sigset_t held, raised, old, pending;
+    sigemptyset(&held);
+    sigaddset(&held, SIGPIPE);
+    sigaddset(&held, SIGXFSZ);
     sigpending(&pending);
-    int was_pending = sigismember(&pending, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_only, &old);
+    pthread_sigmask(SIG_BLOCK, &held, &old);
     int64_t n = SYS_RETRY(write(fd, buf, len));
-    if (n == -EPIPE && !was_pending) (void)SYS_RETRY(sigtimedwait(&pipe_only, NULL, &(struct timespec){0, 0}));
+    int signal = n == -EPIPE ? SIGPIPE : n == -EFBIG ? SIGXFSZ : 0;
+    if (signal && !sigismember(&pending, signal)) {
+        sigemptyset(&raised);
+        sigaddset(&raised, signal);
+        (void)SYS_RETRY(sigtimedwait(&raised, NULL, &(struct timespec){0, 0}));
+    }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return n;
 }
@@ -408,15 +460,6 @@ static int64_t linux_write(int fd, const void *buf, size_t len) {
 static int linux_close(int fd) {
     long r = SYS(close(fd));
     return r == -EINTR ? 0 : (int)r;
-}
-
-static int linux_random(void *buf, size_t len) {
-    for (size_t done = 0; done < len;) {
-        long n = SYS_RETRY(syscall(SYS_getrandom, (char *)buf + done, len - done, 0u));
-        if (n < 0) return (int)n;
-        done += (size_t)n;
-    }
-    return 0;
 }
 
 static int linux_socket(int family, int type) {
@@ -494,17 +537,20 @@ static int64_t linux_readlink(const char *path, char *buf, size_t cap) {
 
 const struct os_ops os_linux = {
     .memfd = linux_memfd,
+    .shm_file = linux_shm_file,
     .file_resize = linux_file_resize,
     .file_commit = linux_file_commit,
     .file_punch = linux_file_punch,
     .file_seal = linux_file_seal,
     .file_seals = linux_file_seals,
     .file_size = linux_file_size,
+    .file_space = linux_file_space,
     .reserve = linux_reserve,
     .release = linux_unmap,
     .map = linux_map,
     .unmap = linux_unmap,
     .advise = linux_advise,
+    .protect = linux_protect,
     .bind_memory = linux_bind_memory,
     .now = linux_now,
     .sleep = linux_sleep,
@@ -522,6 +568,7 @@ const struct os_ops os_linux = {
     .thread_join = linux_thread_join,
     .thread_detach = linux_thread_detach,
     .robust_list = linux_robust_list,
+    .limit = linux_limit,
     .open_read = linux_open_read,
     .open_nofollow = linux_open_nofollow,
     .file_facts = linux_file_facts,

@@ -6,6 +6,7 @@
 #include "bootstrap/fdpass.h"
 #include "bootstrap/transport.h"
 #include "pool/base/log.h"
+#include "pool/base/memory_file.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
 #include "tests/support/fake_os.h"
@@ -165,6 +166,10 @@ static void one_writer(void) {
     run_ranks(2, keep_out, NULL, -1);
 }
 
+static void ignore_line(void *arg, int level, const char *text) {
+    (void)arg, (void)level, (void)text;
+}
+
 static int old_kernel(struct ranks *r, int rank, void *arg) {
     struct local_rank l = {0};
     struct roster roster;
@@ -187,6 +192,43 @@ static int old_kernel(struct ranks *r, int rank, void *arg) {
 
 static void without_future_write(void) {
     run_ranks(2, old_kernel, NULL, -1);
+}
+
+/* memfd refused on rank 1 only, or everywhere: files of /dev/shm, taken because the roster says so. */
+static int with_files_of_dev_shm(struct ranks *r, int rank, void *arg) {
+    struct local_rank l = {0};
+    struct roster roster;
+    int everywhere = arg != NULL;
+    if (meet_and_list(r, rank, 0, &roster)) return 1;
+    for (int i = 0; i < roster.n; i++)
+        roster.rank[i].flags = everywhere || i == 1 ? ROSTER_UNSEALED : 0;
+    syp_log_set(ignore_line, NULL);
+    fake_os_on();
+    if (everywhere || rank == 1) fake_os_fail_op("memfd", 1, EPERM);
+    CHECK_EQ(memory_file_probe(), everywhere || rank == 1);
+    int rc = local_up(&l, &roster, rank, in_seconds(30));
+    if (rc != SYP_OK) fprintf(stderr, "rank %d: %s\n", rank, syp_error_text());
+    if (rc == SYP_OK) {
+        const struct control_head *peer = l.peers.peer[!rank].control;
+        CHECK_EQ(peer->rank, !rank);
+        CHECK(mprotect((void *)(uintptr_t)peer, sizeof *peer, PROT_READ | PROT_WRITE) != 0 && errno == EACCES);
+        CHECK_EQ(region_commit(&l.region, 0, LOCAL_DATA), SYP_OK);
+        CHECK_EQ(peers_commit_exchange(&l.peers, 0, LOCAL_EXCHANGE), SYP_OK);
+        memset(l.region.mem.base, rank + 1, LOCAL_DATA);
+        meet(r, 1);
+        CHECK_EQ(l.peers.peer[!rank].data[LOCAL_DATA - 1], 2 - rank);
+        meet(r, 2);
+        local_down(&l);
+        CHECK_EQ(fake_os_open_fds(), 0);
+    }
+    fake_os_off();
+    return rc != SYP_OK;
+}
+
+static void without_memfd(void) {
+    static int yes;
+    run_ranks(2, with_files_of_dev_shm, NULL, -1);
+    run_ranks(2, with_files_of_dev_shm, &yes, -1);
 }
 
 /* ------------------------------------------------------------------------------------------- those who do not belong
@@ -332,6 +374,7 @@ int main(void) {
                                             {"eight ranks", eight_ranks},
                                             {"one writer", one_writer},
                                             {"without F_SEAL_FUTURE_WRITE", without_future_write},
+                                            {"without memfd", without_memfd},
                                             {"stranger is refused", stranger_is_refused},
                                             {"deaths during the exchange", deaths_during_the_exchange},
                                             {"open and close", open_and_close},

@@ -70,12 +70,15 @@ static long received_fds(const struct msghdr *msg) {
 /* X(result type, name, may it be failed, parameters, arguments, what to count with the result r) */
 #define INT_OPS(X)                                                                                                     \
     X(int, memfd, FAILABLE, (const char *name, int huge_shift), (name, huge_shift), OPENED(r))                         \
+    X(int, shm_file, FAILABLE, (void), (), OPENED(r))                                                                  \
     X(int, file_resize, FAILABLE, (int fd, uint64_t len), (fd, len), NOTHING(r))                                       \
     X(int, file_commit, FAILABLE, (int fd, uint64_t off, uint64_t len), (fd, off, len), NOTHING(r))                    \
     X(int, file_punch, FAILABLE, (int fd, uint64_t off, uint64_t len), (fd, off, len), NOTHING(r))                     \
     X(int, file_seal, FAILABLE, (int fd, int seals), (fd, seals), NOTHING(r))                                          \
     X(int, file_seals, FAILABLE, (int fd), (fd), NOTHING(r))                                                           \
     X(int, file_size, FAILABLE, (int fd, uint64_t *len), (fd, len), NOTHING(r))                                        \
+    X(int, file_space, FAILABLE, (int fd, uint64_t *total, uint64_t *left), (fd, total, left), NOTHING(r))             \
+    X(int, limit, SPARED, (int resource, uint64_t *out), (resource, out), NOTHING(r))                                  \
     X(int, reserve, FAILABLE, (const char *what, size_t len, size_t align, void **out), (what, len, align, out),       \
       GIVEN(r, len))                                                                                                   \
     X(int, release, SPARED, (void *addr, size_t len), (addr, len), TAKEN(r, len))                                      \
@@ -83,6 +86,7 @@ static long received_fds(const struct msghdr *msg) {
       (addr, len, prot, fd, off, out), addr ? 0 : GIVEN(r, len))                                                       \
     X(int, unmap, SPARED, (void *addr, size_t len), (addr, len), TAKEN(r, len))                                        \
     X(int, advise, FAILABLE, (void *addr, size_t len, int advice), (addr, len, advice), NOTHING(r))                    \
+    X(int, protect, FAILABLE, (void *addr, size_t len, int prot), (addr, len, prot), NOTHING(r))                       \
     X(int, bind_memory, FAILABLE, (void *addr, size_t len, int mode, const unsigned long *mask, unsigned long max),    \
       (addr, len, mode, mask, max), NOTHING(r))                                                                        \
     X(int, sleep, SPARED, (uint64_t ns), (ns), NOTHING(r))                                                             \

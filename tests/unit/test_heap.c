@@ -253,7 +253,7 @@ static void refused_record_is_an_error_of_that_call(void) {
     unsigned refusals = 0, n = 0;
     void *p[5000];
     fake_os_on();
-    fake_os_fail(2, ENOMEM);
+    fake_os_fail_op("map", 2, ENOMEM);
     while (n < 5000) {
         if ((p[n] = take(64, 64)) != NULL) {
             n++;

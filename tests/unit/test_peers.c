@@ -136,7 +136,7 @@ static void address_space_limit(void) {
         struct peers_layout layout = local_layout();
         struct rlimit limit = {1ull << 30, 1ull << 30};
         int ok = local_roster(&roster, 64, 1) == SYP_OK && setrlimit(RLIMIT_AS, &limit) == 0 &&
-                 peers_reserve(&p, &roster, 0, &layout) == SYP_ENOMEM && strstr(syp_error_text(), "1073741824");
+                 peers_reserve(&p, &roster, 0, &layout) == SYP_ENOMEM && strstr(syp_error_text(), "address space (ulimit -v) 1 GiB");
         if (!ok) fprintf(stderr, "%s\n", syp_error_text());
         _exit(!ok);
     }
@@ -402,6 +402,22 @@ static void spoil_data_size(struct local_rank *l) {
     os->file_seal(l->region.mem.fd, F_SEAL_SHRINK | F_SEAL_GROW);
 }
 
+/* A file of /dev/shm, which cannot be sealed, from a rank that did not say it has only such. */
+static int unsealable(uint64_t len) {
+    int fd = os->shm_file();
+    CHECK(fd >= 0 && os->file_resize(fd, len) == 0);
+    return fd;
+}
+static void spoil_control_unsealable(struct local_rank *l) {
+    replace(&l->peers.control.fd, unsealable(l->peers.control.len));
+}
+static void spoil_exchange_unsealable(struct local_rank *l) {
+    replace(&l->peers.exchange.fd, unsealable(l->peers.exchange.len));
+}
+static void spoil_data_unsealable(struct local_rank *l) {
+    replace(&l->region.mem.fd, unsealable(l->region.len));
+}
+
 static const struct wrong wrongs[] = {
     {"magic", spoil_magic, SYP_EJOIN, "control magic", 0},
     {"layout", spoil_layout, SYP_EJOIN, "control layout", 0},
@@ -418,6 +434,9 @@ static const struct wrong wrongs[] = {
     {"exchange size", spoil_exchange_size, SYP_EJOIN, "exchange segment's size is 0", 0},
     {"data seals", spoil_data_seals, 1, "rank 1", 0},
     {"data size", spoil_data_size, 1, "rank 1", 0},
+    {"control unsealable", spoil_control_unsealable, SYP_EJOIN, "control segment's seals", 0},
+    {"exchange unsealable", spoil_exchange_unsealable, SYP_EJOIN, "exchange segment's seals", 0},
+    {"data unsealable", spoil_data_unsealable, SYP_EJOIN, "pool's seals", 0},
 };
 
 static int wrong_rank(int rank, int n, void *arg) {

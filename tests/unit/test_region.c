@@ -198,7 +198,8 @@ static void fails_half_way(void) {
     CHECK_EQ(region_commit(&r, 8 * CHUNK, CHUNK), SYP_OK);
     book.fail_call = 4; /* 0-4 goes, 6-7 is refused, 9-19 is not reached */
     CHECK_EQ(region_commit(&r, 0, 20 * CHUNK), SYP_ENOMEM);
-    CHECK_HAS(syp_error_text(), "pool of 12.5 MiB, 448 KiB committed: commit: the test says no");
+    CHECK_HAS(syp_error_text(), "pool of 12.5 MiB, 448 KiB committed, ");
+    CHECK_HAS(syp_error_text(), " more: commit: the test says no");
     CHECK_EQ(r.committed, 7 * CHUNK);
     CHECK_EQ(stats_read(STAT_COMMITTED), 7 * CHUNK);
     for (size_t i = 0; i < 20; i++)
@@ -338,7 +339,8 @@ static void host_memory(void) {
     fake_os_on();
     fake_os_fail_op("file_commit", 1, ENOSPC);
     CHECK_EQ(region_commit(&r, 6 * MIB, 1), SYP_ENOMEM);
-    CHECK_HAS(syp_error_text(), "pool of 16 MiB, 4 MiB committed: commit 2 MiB at offset 6 MiB: fallocate: ENOSPC");
+    CHECK_HAS(syp_error_text(), "pool of 16 MiB, 4 MiB committed, ");
+    CHECK_HAS(syp_error_text(), " more: commit 2 MiB at offset 6 MiB: fallocate: ENOSPC");
     fake_os_off();
     CHECK_EQ(region_commit(&r, 6 * MIB, 1), SYP_OK);
     region_close(&r);
@@ -400,6 +402,75 @@ static void close_refused(void) {
     CHECK_EQ(os->close(fd), -EBADF); /* given back all the same */
 }
 
+/* ------------------------------------------------------------------------------------------- limits of the machine */
+
+/* Only /proc/meminfo is there, and says what the test wants: at the first look, and later. */
+static uint64_t memory_first, memory_later;
+static unsigned looks;
+static int meminfo_read;
+static const struct os_ops *real_os;
+enum { MEMINFO_FD = 99999 };
+
+static int meminfo_open_read(const char *path) {
+    if (strcmp(path, "/proc/meminfo") != 0) return -ENOENT;
+    meminfo_read = 0;
+    looks++;
+    return MEMINFO_FD;
+}
+
+static int64_t meminfo_text(int fd, void *buf, size_t len) {
+    CHECK_EQ(fd, MEMINFO_FD);
+    if (meminfo_read++) return 0;
+    unsigned long long free_now = looks == 1 ? memory_first : memory_later;
+    return snprintf(buf, len, "MemTotal: 1000000 kB\nMemAvailable: %llu kB\n", free_now / KIB);
+}
+
+static int meminfo_close(int fd) {
+    return fd == MEMINFO_FD ? 0 : real_os->close(fd);
+}
+
+static void meminfo_on(uint64_t first, uint64_t later) {
+    static struct os_ops table;
+    table = *os;
+    table.open_read = meminfo_open_read;
+    table.read = meminfo_text;
+    table.close = meminfo_close;
+    memory_first = first;
+    memory_later = later;
+    looks = 0;
+    real_os = os_swap(&table);
+}
+
+/* Other ranks take memory while a large commit is under way: what it got so far goes back. */
+static void a_commit_that_meets_a_limit_half_way_gives_back(void) {
+    struct region r;
+    struct region_conf conf = conf_of(16 * MIB);
+    struct stat st;
+    conf.backend = &backend_host;
+    CHECK_EQ(region_open(&r, &conf), SYP_OK);
+    CHECK_EQ(region_commit(&r, 14 * MIB, MIB), SYP_OK);
+    meminfo_on(30 * MIB, 20 * MIB);
+    CHECK_EQ(region_commit(&r, 0, 12 * MIB), SYP_ENOMEM);
+    os_swap(real_os);
+    CHECK_EQ(looks, 2);
+    CHECK_HAS(syp_error_text(), "pool of 16 MiB, 1 MiB committed, 12 MiB more: this machine: memory");
+    CHECK_EQ(r.committed, MIB);
+    CHECK(fstat(r.mem.fd, &st) == 0 && (uint64_t)st.st_blocks * 512 == MIB);
+
+    meminfo_on(20 * MIB, 20 * MIB); /* refused at once: nothing was committed */
+    CHECK_EQ(region_commit(&r, 0, 12 * MIB), SYP_ENOMEM);
+    os_swap(real_os);
+    CHECK_EQ(looks, 1);
+    meminfo_on(30 * MIB, 30 * MIB);
+    CHECK_EQ(region_commit(&r, 0, 12 * MIB), SYP_OK);
+    CHECK_EQ(looks, 3);
+    CHECK_EQ(region_commit(&r, 0, 12 * MIB), SYP_OK); /* committed already: nothing is read */
+    CHECK_EQ(looks, 3);
+    os_swap(real_os);
+    CHECK_EQ(r.committed, 13 * MIB);
+    region_close(&r);
+}
+
 int main(void) {
     return check_main("region", (struct check_test[]){{"rounding", rounding},
                                                       {"bad_conf", bad_conf},
@@ -413,5 +484,6 @@ int main(void) {
                                                       {"host_memory", host_memory},
                                                       {"nothing_is_left", nothing_is_left},
                                                       {"close_refused", close_refused},
+                                                      {"a_commit_that_meets_a_limit_half_way_gives_back", a_commit_that_meets_a_limit_half_way_gives_back},
                                                       {0}});
 }

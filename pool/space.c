@@ -504,7 +504,7 @@ const char *space_check(const struct space *s) {
         if (b->state == SPACE_FREE) {
             n_free++;
             if (prev && space_at(s, prev)->state == SPACE_FREE) return "two free blocks are neighbours";
-        } else if (b->state >= SPACE_LIVE && b->state <= SPACE_PARKED) {
+        } else if (b->state >= SPACE_LIVE && b->state <= SPACE_HELD) {
             n_used++;
             used += b->len;
         } else {

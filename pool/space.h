@@ -22,14 +22,14 @@
 struct space_block {
     uint32_t slab_link;       /* slab's; 0 while in use */
     uint32_t prev, next;      /* neighbours in address order */
-    uint32_t left, right, up; /* tree of free blocks; left of a parked one: the caller's list */
+    uint32_t left, right, up; /* tree of free blocks; of others: the caller's, 0 in a new one */
     uint64_t off, len;
     uint64_t tag;             /* live: caller's word (heap: stream key) */
     uint32_t scope;           /* live: caller's scope index, 0 = none */
     uint8_t state;            /* enum space_state */
     uint8_t color;            /* tree */
 };
-enum space_state { SPACE_FREE = 1, SPACE_LIVE, SPACE_CACHED, SPACE_PARKED };
+enum space_state { SPACE_FREE = 1, SPACE_LIVE, SPACE_CACHED, SPACE_PARKED, SPACE_HELD };
 
 struct space {
     uint64_t begin, end;      /* init-const, multiples of SPACE_GRAIN */

@@ -37,7 +37,8 @@
     X(STAT_WAIT_NS, "wait_ns", STATS_COUNTER, STATS_UNIT_NS, "time spent asleep waiting for peers")                     \
     X(STAT_SLEEPS, "sleeps", STATS_COUNTER, STATS_UNIT_COUNT, "times a wait slept in the kernel")                       \
     X(STAT_LATE_WAKES, "late_wakes", STATS_COUNTER, STATS_UNIT_COUNT, "sleeps that ran out though the data was there")  \
-    X(STAT_JOIN_NS, "join_ns", STATS_GAUGE, STATS_UNIT_NS, "time the attach took")
+    X(STAT_JOIN_NS, "join_ns", STATS_GAUGE, STATS_UNIT_NS, "time the attach took")                           \
+    X(STAT_HEAP_DAMAGE, "heap_damage", STATS_COUNTER, STATS_UNIT_COUNT, "pieces of damage that the debug mode found")
 
 enum stats_id {
 #define X(id, name, kind, unit, help) id,

@@ -35,6 +35,7 @@ struct os_ops {
     int (*map)(void *addr, size_t len, int prot, int fd, uint64_t off, void **out);
     int (*unmap)(void *addr, size_t len); /* something mapped with addr NULL */
     int (*advise)(void *addr, size_t len, int advice);
+    int (*protect)(void *addr, size_t len, int prot); /* mprotect */
     int (*bind_memory)(void *addr, size_t len, int mode, const unsigned long *mask, unsigned long max_node); /* mbind */
 
     /* time and waiting */

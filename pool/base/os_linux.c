@@ -173,6 +173,10 @@ static int linux_map(void *addr, size_t len, int prot, int fd, uint64_t off, voi
     return map_raw(addr, len, prot, flags, fd, off, out);
 }
 
+static int linux_protect(void *addr, size_t len, int prot) {
+    return (int)SYS(mprotect(addr, len, prot));
+}
+
 static int linux_advise(void *addr, size_t len, int advice) {
     return (int)SYS_RETRY(madvise(addr, len, advice));
 }
@@ -483,6 +487,7 @@ const struct os_ops os_linux = {
     .map = linux_map,
     .unmap = linux_unmap,
     .advise = linux_advise,
+    .protect = linux_protect,
     .bind_memory = linux_bind_memory,
     .now = linux_now,
     .sleep = linux_sleep,

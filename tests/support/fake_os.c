@@ -83,6 +83,7 @@ static long received_fds(const struct msghdr *msg) {
       (addr, len, prot, fd, off, out), addr ? 0 : GIVEN(r, len))                                                       \
     X(int, unmap, SPARED, (void *addr, size_t len), (addr, len), TAKEN(r, len))                                        \
     X(int, advise, FAILABLE, (void *addr, size_t len, int advice), (addr, len, advice), NOTHING(r))                    \
+    X(int, protect, FAILABLE, (void *addr, size_t len, int prot), (addr, len, prot), NOTHING(r))                       \
     X(int, bind_memory, FAILABLE, (void *addr, size_t len, int mode, const unsigned long *mask, unsigned long max),    \
       (addr, len, mode, mask, max), NOTHING(r))                                                                        \
     X(int, sleep, SPARED, (uint64_t ns), (ns), NOTHING(r))                                                             \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "allocator/pools.h"
 #include "allocator/process.h"
+#include "pool/base/conf.h"
 #include "pool/base/log.h"
 #include "pool/base/status.h"
 #include "pool/debug.h"
@@ -42,6 +43,7 @@ int pool_open(struct pool *p, const struct region_conf *conf, int cache_on) {
     struct debug_conf debug;
     debug_conf_read(&debug);
     debug_start(&p->heap, &debug);
+    if (!conf->commit_full) purge_init(&p->heap.purge, conf_int(CONF_DECAY));
     return SYP_OK;
 }
 

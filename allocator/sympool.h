@@ -302,6 +302,15 @@ SYP_API int syp_walk(int (*fn)(void *arg, const syp_block *block), void *arg);
  */
 SYP_API int syp_check(void);
 
+/*
+ * Give free memory back to the system now, as malloc_trim does: all chunks (SYMPOOL_COMMIT_CHUNK) of this process's pools in which
+ * no block lies, those of the symmetric region too; blocks kept for reuse are freed for it.  Offsets and live blocks stay; memory that is
+ * quarantined, or in hugetlb pages, is kept.  A peer that reads given back memory sees zeros.  Without this call memory
+ * goes back when it was unused for SYMPOOL_DECAY.
+ * Returns the bytes given back, 0 when there were none, or SYP_EFORKED.  Takes about 0.1 ms per MiB; others allocate meanwhile.
+ */
+SYP_API int64_t syp_trim(void);
+
 /* Figures of this rank's pool.  In: size. */
 typedef struct syp_pool_info {
     size_t size;

@@ -202,7 +202,8 @@ static void check_held(struct heap *h, const struct space_block *b, struct findi
     if (h->debug.parts & DEBUG_GUARD) (void)os->protect(region_at(h->region, b->off), end - b->off, PROT_NONE);
     if (at != end)
         found(h, f, b, at, "it was written after it was freed",
-              "look for a pointer that outlives its block, also on the other ranks; valgrind with SYMPOOL_DEBUG=tools shows a write of this process");
+              "look for a pointer that outlives its block, also on the other ranks; valgrind with SYMPOOL_DEBUG=tools shows a "
+              "write of this process");
 }
 
 /* ---------------------------------------------------------------------------------------------- quarantine */

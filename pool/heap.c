@@ -4,8 +4,8 @@
  * once more after the cache was given back, commit.
  *
  * Invariants (heap_check): used and n_live are those of the SPACE_LIVE blocks, cache.bytes those of the SPACE_CACHED
- * ones, parked_bytes those of the SPACE_PARKED ones; a block that was handed out is committed, and stays so while it is cached.  The lock is not held while memory
- * is committed.
+ * ones, parked_bytes those of the SPACE_PARKED ones; a block that was handed out is committed, and stays so while it is
+ * cached.  The lock is not held while memory is committed, but for a resize that lost a race with purge.c.
  *
  * Must not know: peers, scopes beyond their number, who calls.
  */
@@ -27,6 +27,7 @@ int heap_init(struct heap *h, struct region *r, int cache_on) {
     if (rc != SYP_OK) return rc;
     h->space.bias = (uint64_t)(uintptr_t)r->mem.base;
     cache_init(&h->cache, r->backend, (r->len - r->meta) / 4, cache_on);
+    purge_init(&h->purge, PURGE_NEVER);
     return SYP_OK;
 }
 
@@ -128,6 +129,8 @@ void *heap_take(struct heap *h, const struct heap_want *want) {
     b->scope = want->scope;
     add_used_locked(h, len);
     h->n_live++;
+    if (!hit && asked >= CACHE_MIN) h->purge.calls = 0;
+    if (--h->purge.calls < 0) purge_tick_locked(&h->purge, h->region, &h->space, &h->cache);
     publish_locked(h);
     lock_drop(&h->lock);
     if (hit) {
@@ -173,10 +176,15 @@ static void park_locked(struct heap *h, uint32_t block) {
 
 void heap_let_go_locked(struct heap *h, uint32_t block) {
     const struct space_block *b = space_at(&h->space, block);
-    if (quarantine_hits(&h->region->quarantine, b->off, b->len))
+    uint64_t off = b->off, len = b->len;
+    if (quarantine_hits(&h->region->quarantine, off, len)) {
         park_locked(h, block);
-    else if (!cache_keep(&h->cache, &h->space, block, b->tag))
-        space_free(&h->space, block);
+    } else {
+        int kept = cache_keep(&h->cache, &h->space, block, b->tag);
+        purge_note_free_locked(&h->purge, h->region, off, len, !kept && len >= CACHE_MIN);
+        if (!kept) space_free(&h->space, block);
+    }
+    if (--h->purge.calls < 0) purge_tick_locked(&h->purge, h->region, &h->space, &h->cache);
     publish_locked(h);
 }
 
@@ -252,6 +260,9 @@ int heap_resize(struct heap *h, void *p, uint64_t len) {
     /* what a block gives up must not be reused while it is quarantined: then it keeps it */
     int keep = len < before && quarantine_hits(&h->region->quarantine, b->off + len, before - len);
     int done = keep || space_resize(&h->space, block, len);
+    /* what it grew into may have been given back since commit_growth: then it shrinks again, as it was */
+    if (done && b->len > before && region_commit(h->region, b->off, b->len) != SYP_OK) done = !space_resize(&h->space, block, before);
+    if (b->len < before) purge_note_free_locked(&h->purge, h->region, b->off + b->len, before - b->len, 0);
     h->used -= before;
     add_used_locked(h, b->len);
     publish_locked(h);
@@ -264,6 +275,19 @@ void heap_flush(struct heap *h) {
     cache_flush(&h->cache, &h->space);
     publish_locked(h);
     lock_drop(&h->lock);
+}
+
+uint64_t heap_trim(struct heap *h) {
+    uint64_t given = 0, part;
+    do { /* in parts, so that others get the lock in between */
+        lock_take(&h->lock);
+        if (h->cache.bytes) cache_flush(&h->cache, &h->space);
+        part = purge_locked(h->region, &h->space, 0, 0);
+        publish_locked(h);
+        lock_drop(&h->lock);
+        given += part;
+    } while (part >= PURGE_PART && given < h->region->len);
+    return given;
 }
 
 /* ------------------------------------------------------------------------------------------------- queries */

@@ -9,6 +9,7 @@
 
 #include "pool/base/lock.h"
 #include "pool/cache.h"
+#include "pool/purge.h"
 #include "pool/region.h"
 #include "pool/space.h"
 
@@ -39,6 +40,7 @@ struct heap {
     uint32_t parked;        /* blocks freed while quarantined, linked by space_block.left; not in used and n_live */
     uint64_t parked_bytes;
     struct heap_debug debug;
+    struct purge purge;
     int private_memory;     /* set by the owner after heap_init: its figures are not the pool's */
 };
 
@@ -68,6 +70,8 @@ int heap_walk(struct heap *h, int (*fn)(void *arg, const syp_block *b), void *ar
 int heap_check(struct heap *h); /* SYP_OK or SYP_ESTATE with the damage in the record */
 /* Give every cached block back to the space. */
 void heap_flush(struct heap *h);
+/* Give all free memory back to the system, cached blocks too: bytes. */
+uint64_t heap_trim(struct heap *h);
 
 /* For debug.c, whose calls are made of these.  heap_take: heap_alloc without it. */
 void *heap_take(struct heap *h, const struct heap_want *want);

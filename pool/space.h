@@ -58,6 +58,8 @@ uint32_t space_find_inside(const struct space *s, uint64_t off);
 /* Grow into the free neighbour behind, or shrink and free the tail.  1 = done, 0 = not possible in place. */
 int space_resize(struct space *s, uint32_t block, uint64_t len);
 uint64_t space_largest_free(const struct space *s);
+/* Free blocks of at least len bytes, one after the other: n = 0 gives the first; 0 = no more. */
+uint32_t space_next_free(const struct space *s, uint32_t n, uint64_t len);
 static inline struct space_block *space_at(const struct space *s, uint32_t block) {
     return (struct space_block *)slab_at(&s->blocks, block);
 }

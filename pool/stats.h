@@ -38,7 +38,8 @@
     X(STAT_SLEEPS, "sleeps", STATS_COUNTER, STATS_UNIT_COUNT, "times a wait slept in the kernel")                       \
     X(STAT_LATE_WAKES, "late_wakes", STATS_COUNTER, STATS_UNIT_COUNT, "sleeps that ran out though the data was there")  \
     X(STAT_JOIN_NS, "join_ns", STATS_GAUGE, STATS_UNIT_NS, "time the attach took")                           \
-    X(STAT_HEAP_DAMAGE, "heap_damage", STATS_COUNTER, STATS_UNIT_COUNT, "pieces of damage that the debug mode found")
+    X(STAT_HEAP_DAMAGE, "heap_damage", STATS_COUNTER, STATS_UNIT_COUNT, "pieces of damage that the debug mode found")    \
+    X(STAT_PURGED, "purged", STATS_COUNTER, STATS_UNIT_BYTES, "free memory given back to the system")
 
 enum stats_id {
 #define X(id, name, kind, unit, help) id,

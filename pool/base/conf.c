@@ -119,6 +119,7 @@ static int parse_flags(const char *choices, const char *text, int64_t *out) {
 static int parse_number(enum conf_kind kind, const char *text, int64_t *out) {
     uint64_t size;
     if (kind == CONF_INT) return text_to_i64(text, out);
+    if (kind == CONF_DURATION && (strcasecmp(text, "off") == 0 || strcmp(text, "-1") == 0)) return *out = -1, 0;
     if (kind == CONF_DURATION) return text_to_duration(text, out);
     if (text_to_size(text, &size)) return -1;
     *out = (int64_t)size;

@@ -39,7 +39,8 @@ void conf_reset(void);
 /* In the forked child: usable again, whatever another thread of the parent was doing. */
 void conf_after_fork(void);
 
-int64_t conf_int(enum conf_key key);     /* CONF_INT, CONF_ENUM (index of the choice), CONF_FLAGS (bits), CONF_DURATION (ns) */
+int64_t conf_int(enum conf_key key);     /* CONF_INT, CONF_ENUM (index of the choice), CONF_FLAGS (bits), CONF_DURATION (ns; "off" = -1, where the
+                                           * least value of the setting is "off") */
 uint64_t conf_size(enum conf_key key);   /* CONF_SIZE */
 /* CONF_STRING, NULL = not set and no default; any kind: its text.  Valid until the second conf_reset that found the settings changed. */
 const char *conf_str(enum conf_key key);

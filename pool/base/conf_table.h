@@ -17,6 +17,7 @@ CONF(CONF_COMMIT_CHUNK, "SYMPOOL_COMMIT_CHUNK", CONF_SIZE, "2M", "4K", "1G", NUL
 CONF(CONF_HUGE, "SYMPOOL_HUGE", CONF_ENUM, "none", NULL, NULL, "none|thp|2M|1G", "page size asked for: base pages, transparent huge pages, or hugetlb pages; falls back to base pages with one line")
 CONF(CONF_NUMA, "SYMPOOL_NUMA", CONF_ENUM, "auto", NULL, NULL, "auto|off", "place the pool on the NUMA node of this rank's processors (needs the topology module)")
 CONF(CONF_CACHE, "SYMPOOL_CACHE", CONF_ENUM, "on", NULL, NULL, "off|on", "keep freed large blocks for reuse by size and stream")
+CONF(CONF_DECAY, "SYMPOOL_DECAY", CONF_DURATION, "10s", "off", "24h", NULL, "give free memory back to the system when it was not used for this long; 0: at once; off: never")
 CONF(CONF_DEBUG, "SYMPOOL_DEBUG", CONF_FLAGS, "off", NULL, NULL, "guard|junk|canary|quarantine|tools", "find misuse of blocks: guard pages, filling, guarded slack, late reuse, AddressSanitizer and valgrind told")
 CONF(CONF_DEBUG_QUARANTINE, "SYMPOOL_DEBUG_QUARANTINE", CONF_SIZE, "16M", "0", "1T", NULL, "freed bytes that SYMPOOL_DEBUG=quarantine holds back, oldest released first")
 CONF(CONF_DEBUG_CHECK, "SYMPOOL_DEBUG_CHECK", CONF_INT, "0", "0", "1000000000", NULL, "verify the whole heap at every n-th allocation or free; 0: never")

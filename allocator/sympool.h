@@ -12,8 +12,8 @@
  *   - Sizes and offsets are bytes, counts are elements, times are nanoseconds of CLOCK_MONOTONIC.
  *   - A function that returns int returns SYP_OK (0) or a negative SYP_E* code.  Every failure leaves the reason in
  *     the calling thread's error record: see syp_last_error().  Success leaves the record alone.
- *   - Nothing here exits or aborts the process (but for SYMPOOL_DEBUG_DAMAGE=abort on heap damage), writes to stdout, installs a signal handler, or changes
- *     affinity or locale.  Nothing blocks without a deadline.
+ *   - Nothing here exits or aborts the process (but for SYMPOOL_DEBUG_DAMAGE=abort on heap damage), writes to stdout,
+ *     installs a signal handler, or changes affinity or locale.  Nothing blocks without a deadline.
  *   - Threads: every function may be called from any thread at any time, except that one group must not be
  *     used by two threads at once (the second caller gets SYP_EBUSY).
  *   - Fork: in a forked child of an attached process every function that returns a status returns SYP_EFORKED, except

@@ -191,7 +191,8 @@ static uint64_t decommit_run_locked(struct region *r, uint64_t first, uint64_t l
 }
 
 static int may_go_locked(struct region *r, uint64_t chunk, uint32_t tick, uint32_t age) {
-    return is_committed_locked(r, chunk) && tick - load_relaxed(&r->freed[chunk]) >= age && !quarantine_hits(&r->quarantine, chunk * r->chunk, r->chunk);
+    return is_committed_locked(r, chunk) && tick - load_relaxed(&r->freed[chunk]) >= age &&
+           !quarantine_hits(&r->quarantine, chunk * r->chunk, r->chunk);
 }
 
 uint64_t region_decommit(struct region *r, uint64_t off, uint64_t len, uint32_t tick, uint32_t age, uint64_t most) {

@@ -58,12 +58,17 @@ void debug_start(struct heap *h, const struct debug_conf *c) {
     *d = (struct heap_debug){.parts = c->parts, .every = c->every, .hold = c->hold, .fatal = c->fatal, .page = SPACE_GRAIN, .on = 1};
     if ((d->parts & DEBUG_GUARD) && !shut_all(h)) d->parts &= ~(unsigned)DEBUG_GUARD;
     if (d->parts & DEBUG_GUARD) d->page = os_page_size();
+    /* also keeps valgrind's search for leaks from reading gigabytes of address space */
+    if (d->parts & DEBUG_TOOLS) VALGRIND_MAKE_MEM_NOACCESS(region_at(h->region, h->space.begin), h->space.end - h->space.begin);
     h->cache.on = 0; /* the quarantine's work; and blocks must not come back without having been looked at */
 }
 
 void debug_stop(struct heap *h) {
     /* the addresses may serve something else next */
-    if (h->debug.parts & DEBUG_TOOLS) tools_open(region_at(h->region, h->space.begin), h->debug.high - h->space.begin);
+    if (h->debug.parts & DEBUG_TOOLS) {
+        if (h->debug.high) tools_open(region_at(h->region, h->space.begin), h->debug.high - h->space.begin);
+        VALGRIND_MAKE_MEM_UNDEFINED(region_at(h->region, h->space.begin), h->space.end - h->space.begin);
+    }
     h->debug.on = 0;
 }
 

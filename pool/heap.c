@@ -177,7 +177,7 @@ static void park_locked(struct heap *h, uint32_t block) {
 void heap_let_go_locked(struct heap *h, uint32_t block) {
     const struct space_block *b = space_at(&h->space, block);
     uint64_t off = b->off, len = b->len;
-    if (quarantine_hits(&h->region->quarantine, off, len)) {
+    if (quarantine_any(&h->region->quarantine) && quarantine_hits(&h->region->quarantine, off, len)) {
         park_locked(h, block);
     } else {
         int kept = cache_keep(&h->cache, &h->space, block, b->tag);

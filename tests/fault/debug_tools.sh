@@ -57,4 +57,9 @@ for where in private pool; do
 done
 SYMPOOL_DEBUG=tools valgrind "$dir/plain" overrun private >"$dir/out" 2>&1
 grep -q "0 bytes after a block of size 100 alloc'd" "$dir/out" && say ok "valgrind names the block" || say FAIL "valgrind names the block"
+
+# Peers write into guarded blocks through mappings of their own; the owner looks at every tenth call.
+expect "collectives on debug blocks" no "heap damage\|FAILED" "SYMPOOL_DEBUG=on SYMPOOL_DEBUG_CHECK=10 ONLY=agreement" \
+    "$B/tests/ranks/test_symmetry"
+expect "and random ones, in many groups" yes " 0 failed" "SYMPOOL_DEBUG=on SYMPOOL_DEBUG_CHECK=10 ONLY=random_programs" "$B/tests/ranks/test_coll"
 exit $failed

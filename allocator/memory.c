@@ -228,6 +228,19 @@ int syp_check(void) {
     return rc;
 }
 
+int64_t syp_trim(void) {
+    int rc = process_usable("trim");
+    if (rc != SYP_OK) return rc;
+    uint64_t given = 0;
+    for (int i = 0; i < POOLS_MAX; i++) {
+        struct pool *p = &pools[i];
+        if (!in_use(p)) continue;
+        if (load_acquire(&p->state) == POOL_ACTIVE && p->region.meta) given += symm_trim(&p->symm);
+        given += heap_trim(&p->heap);
+    }
+    return (int64_t)given;
+}
+
 int syp_pool_query(syp_pool_info *out) {
     struct world *w;
     int rc = process_need("pool_query", &w);

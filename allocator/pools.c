@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "allocator/pools.h"
 #include "allocator/process.h"
+#include "pool/base/conf.h"
 #include "pool/base/log.h"
 #include "pool/base/status.h"
+#include "pool/debug.h"
 #include "pool/stats.h"
 
 #include <string.h>
@@ -34,8 +36,15 @@ int pool_open(struct pool *p, const struct region_conf *conf, int cache_on) {
     int rc = region_open(&p->region, conf);
     if (rc != SYP_OK) return rc;
     rc = heap_init(&p->heap, &p->region, cache_on);
-    if (rc != SYP_OK) region_close(&p->region);
-    return rc;
+    if (rc != SYP_OK) {
+        region_close(&p->region);
+        return rc;
+    }
+    struct debug_conf debug;
+    debug_conf_read(&debug);
+    debug_start(&p->heap, &debug);
+    if (!conf->commit_full) purge_init(&p->heap.purge, conf_int(CONF_DECAY));
+    return SYP_OK;
 }
 
 void pool_close(struct pool *p) {

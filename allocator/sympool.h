@@ -12,8 +12,8 @@
  *   - Sizes and offsets are bytes, counts are elements, times are nanoseconds of CLOCK_MONOTONIC.
  *   - A function that returns int returns SYP_OK (0) or a negative SYP_E* code.  Every failure leaves the reason in
  *     the calling thread's error record: see syp_last_error().  Success leaves the record alone.
- *   - Nothing here exits or aborts the process, writes to stdout, installs a signal handler, or changes
- *     affinity or locale.  Nothing blocks without a deadline.
+ *   - Nothing here exits or aborts the process (but for SYMPOOL_DEBUG_DAMAGE=abort on heap damage), writes to stdout,
+ *     installs a signal handler, or changes affinity or locale.  Nothing blocks without a deadline.
  *   - Threads: every function may be called from any thread at any time, except that one group must not be
  *     used by two threads at once (the second caller gets SYP_EBUSY).
  *   - Fork: in a forked child of an attached process every function that returns a status returns SYP_EFORKED, except
@@ -304,6 +304,15 @@ SYP_API int syp_walk(int (*fn)(void *arg, const syp_block *block), void *arg);
  * in the error text.  Costs time linear in the number of blocks, under the pool's lock.
  */
 SYP_API int syp_check(void);
+
+/*
+ * Give free memory back to the system now, as malloc_trim does: all chunks (SYMPOOL_COMMIT_CHUNK) of this process's pools in which
+ * no block lies, those of the symmetric region too; blocks kept for reuse are freed for it.  Offsets and live blocks stay; memory that is
+ * quarantined, or in hugetlb pages, is kept.  A peer that reads given back memory sees zeros.  Without this call memory
+ * goes back when it was unused for SYMPOOL_DECAY.
+ * Returns the bytes given back, 0 when there were none, or SYP_EFORKED.  Takes about 0.1 ms per MiB; others allocate meanwhile.
+ */
+SYP_API int64_t syp_trim(void);
 
 /* Figures of this rank's pool.  In: size. */
 typedef struct syp_pool_info {

@@ -121,11 +121,16 @@ int cache_keep(struct cache *c, struct space *s, uint32_t block, uint64_t stream
 }
 
 uint64_t cache_flush(struct cache *c, struct space *s) {
+    return cache_expire(c, s, NULL, NULL);
+}
+
+uint64_t cache_expire(struct cache *c, struct space *s, int (*old)(void *arg, const struct space_block *b), void *arg) {
     uint64_t before = c->bytes;
     for (uint32_t bin = 0; bin < CACHE_BINS && c->bytes; bin++) {
         uint32_t *link = &c->bin[bin];
         while (*link) {
-            if (has_fired(c, entry_at(c, *link)))
+            const struct cache_entry *e = entry_at(c, *link);
+            if ((!old || old(arg, space_at(s, e->block))) && has_fired(c, e))
                 space_free(s, unlink_entry(c, bin, link));
             else
                 link = &entry_at(c, *link)->next;

@@ -44,6 +44,8 @@ uint32_t cache_take(struct cache *c, struct space *s, uint64_t len, uint64_t ali
 int cache_keep(struct cache *c, struct space *s, uint32_t block, uint64_t stream);
 /* Free every entry whose event has fired into the space; returns bytes freed. */
 uint64_t cache_flush(struct cache *c, struct space *s);
+/* As cache_flush, but only blocks that `old` says yes to. */
+uint64_t cache_expire(struct cache *c, struct space *s, int (*old)(void *arg, const struct space_block *b), void *arg);
 /* Every entry against its block; NULL = sound, else what is wrong (static text). */
 const char *cache_check(const struct cache *c, const struct space *s);
 

@@ -4,8 +4,8 @@
  * once more after the cache was given back, commit.
  *
  * Invariants (heap_check): used and n_live are those of the SPACE_LIVE blocks, cache.bytes those of the SPACE_CACHED
- * ones, parked_bytes those of the SPACE_PARKED ones; a block that was handed out is committed, and stays so while it is cached.  The lock is not held while memory
- * is committed.
+ * ones, parked_bytes those of the SPACE_PARKED ones; a block that was handed out is committed, and stays so while it is
+ * cached.  The lock is not held while memory is committed, but for a resize that lost a race with purge.c.
  *
  * Must not know: peers, scopes beyond their number, who calls.
  */
@@ -13,6 +13,7 @@
 
 #include "pool/base/os.h"
 #include "pool/base/status.h"
+#include "pool/debug.h"
 #include "pool/scope.h"
 #include "pool/stats.h"
 
@@ -26,10 +27,12 @@ int heap_init(struct heap *h, struct region *r, int cache_on) {
     if (rc != SYP_OK) return rc;
     h->space.bias = (uint64_t)(uintptr_t)r->mem.base;
     cache_init(&h->cache, r->backend, (r->len - r->meta) / 4, cache_on);
+    purge_init(&h->purge, PURGE_NEVER);
     return SYP_OK;
 }
 
 void heap_fini(struct heap *h) {
+    if (h->debug.on) debug_stop(h);
     cache_fini(&h->cache);
     space_fini(&h->space);
 }
@@ -49,10 +52,21 @@ static void add_used_locked(struct heap *h, uint64_t len) {
 }
 
 /* The live block that starts at p; 0 = none. */
-static uint32_t live_at_locked(const struct heap *h, const void *p) {
+uint32_t heap_live_at_locked(const struct heap *h, const void *p) {
     if (!region_contains(h->region, p)) return 0;
-    uint32_t block = space_find(&h->space, region_offset(h->region, p));
-    return block && space_at(&h->space, block)->state == SPACE_LIVE ? block : 0;
+    uint64_t off = region_offset(h->region, p);
+    uint32_t block = space_find(&h->space, off);
+    if (!block && h->debug.on) block = space_find(&h->space, round_down(off, h->debug.page));
+    const struct space_block *b = block ? space_at(&h->space, block) : NULL;
+    return b && b->state == SPACE_LIVE && b->off + b->up == off ? block : 0;
+}
+
+/* Where the user's part of a block starts.  Free blocks use `up` for the tree. */
+static uint64_t user_off(const struct space_block *b) {
+    return b->state == SPACE_FREE ? b->off : b->off + b->up;
+}
+static uint64_t user_len(const struct space_block *b) {
+    return b->state == SPACE_FREE ? b->len : b->len - b->up - b->right;
 }
 
 /* ---------------------------------------------------------------------------------------------- allocation */
@@ -92,6 +106,10 @@ static void put_back(struct heap *h, uint32_t block) {
 }
 
 void *heap_alloc(struct heap *h, const struct heap_want *want) {
+    return h->debug.on ? debug_alloc(h, want) : heap_take(h, want);
+}
+
+void *heap_take(struct heap *h, const struct heap_want *want) {
     uint64_t asked = round_up(want->len, SPACE_GRAIN);
     lock_take(&h->lock);
     uint32_t block =
@@ -111,6 +129,8 @@ void *heap_alloc(struct heap *h, const struct heap_want *want) {
     b->scope = want->scope;
     add_used_locked(h, len);
     h->n_live++;
+    if (!hit && asked >= CACHE_MIN) h->purge.calls = 0;
+    if (--h->purge.calls < 0) purge_tick_locked(&h->purge, h->region, &h->space, &h->cache);
     publish_locked(h);
     lock_drop(&h->lock);
     if (hit) {
@@ -126,7 +146,7 @@ void *heap_alloc(struct heap *h, const struct heap_want *want) {
 /* ----------------------------------------------------------------------------------------------- giving back */
 
 /* p is not the start of a live block: count it and say what it is. */
-static int bad_pointer(struct heap *h, const void *p, const char *what) {
+int heap_bad_pointer(struct heap *h, const void *p, const char *what) {
     uint32_t block = 0;
     struct space_block b = {0};
     lock_take(&h->lock);
@@ -136,10 +156,10 @@ static int bad_pointer(struct heap *h, const void *p, const char *what) {
     lock_drop(&h->lock);
     stats_add(STAT_BAD_FREES, 1);
     if (!block) return err_set(SYP_EFOREIGN, "%s %p: not in this heap", what, p);
-    char *start = region_at(h->region, b.off);
+    char *start = region_at(h->region, user_off(&b));
     if (b.state == SPACE_LIVE)
         return err_set(SYP_EFOREIGN, "%s %p: pointer into the middle of a block of %B that starts at %p", what, p,
-                       (unsigned long long)b.len, (void *)start);
+                       (unsigned long long)user_len(&b), (void *)start);
     if (start == p) return err_set(SYP_EFOREIGN, "%s %p: double free of %p, which is not allocated", what, p, p);
     return err_set(SYP_EFOREIGN, "%s %p: no block starts there, the memory is free: double free or a wild pointer",
                    what, p);
@@ -154,6 +174,26 @@ static void park_locked(struct heap *h, uint32_t block) {
     h->parked_bytes += b->len;
 }
 
+void heap_let_go_locked(struct heap *h, uint32_t block) {
+    const struct space_block *b = space_at(&h->space, block);
+    uint64_t off = b->off, len = b->len;
+    if (quarantine_any(&h->region->quarantine) && quarantine_hits(&h->region->quarantine, off, len)) {
+        park_locked(h, block);
+    } else {
+        int kept = cache_keep(&h->cache, &h->space, block, b->tag);
+        purge_note_free_locked(&h->purge, h->region, off, len, !kept && len >= CACHE_MIN);
+        if (!kept) space_free(&h->space, block);
+    }
+    if (--h->purge.calls < 0) purge_tick_locked(&h->purge, h->region, &h->space, &h->cache);
+    publish_locked(h);
+}
+
+void heap_count_free_locked(struct heap *h, uint32_t block) {
+    h->used -= space_at(&h->space, block)->len;
+    h->n_live--;
+    if (!h->private_memory) stats_add(STAT_FREES, 1);
+}
+
 void heap_quarantine_release(struct heap *h) {
     lock_take(&h->lock);
     uint32_t block = h->parked;
@@ -163,10 +203,8 @@ void heap_quarantine_release(struct heap *h) {
         uint32_t next = b->left;
         b->left = 0;
         h->parked_bytes -= b->len;
-        if (quarantine_hits(&h->region->quarantine, b->off, b->len))
-            park_locked(h, block);
-        else if (!cache_keep(&h->cache, &h->space, block, b->tag))
-            space_free(&h->space, block);
+        if (h->debug.on) debug_wipe_locked(h, block);
+        heap_let_go_locked(h, block);
         block = next;
     }
     publish_locked(h);
@@ -174,22 +212,16 @@ void heap_quarantine_release(struct heap *h) {
 }
 
 int heap_free(struct heap *h, void *p) {
+    if (h->debug.on) return debug_free(h, p);
     lock_take(&h->lock);
-    uint32_t block = live_at_locked(h, p);
+    uint32_t block = heap_live_at_locked(h, p);
     if (!block) {
         lock_drop(&h->lock);
-        return bad_pointer(h, p, "free");
+        return heap_bad_pointer(h, p, "free");
     }
-    const struct space_block *b = space_at(&h->space, block);
-    h->used -= b->len;
-    h->n_live--;
-    if (quarantine_hits(&h->region->quarantine, b->off, b->len))
-        park_locked(h, block);
-    else if (!cache_keep(&h->cache, &h->space, block, b->tag))
-        space_free(&h->space, block);
-    publish_locked(h);
+    heap_count_free_locked(h, block);
+    heap_let_go_locked(h, block);
     lock_drop(&h->lock);
-    if (!h->private_memory) stats_add(STAT_FREES, 1);
     return SYP_OK;
 }
 
@@ -197,7 +229,7 @@ int heap_free(struct heap *h, void *p) {
  * before. */
 static int commit_growth(struct heap *h, void *p, uint64_t len) {
     lock_take(&h->lock);
-    uint32_t block = live_at_locked(h, p);
+    uint32_t block = heap_live_at_locked(h, p);
     uint64_t off = 0, more = 0;
     if (block) {
         const struct space_block *b = space_at(&h->space, block), *next = b->next ? space_at(&h->space, b->next) : NULL;
@@ -215,18 +247,22 @@ static int commit_growth(struct heap *h, void *p, uint64_t len) {
 }
 
 int heap_resize(struct heap *h, void *p, uint64_t len) {
+    if (h->debug.on) return heap_usable(h, p) ? 0 : heap_bad_pointer(h, p, "resize"); /* always moved */
     if (!commit_growth(h, p, len)) return 0;
     lock_take(&h->lock);
-    uint32_t block = live_at_locked(h, p);
+    uint32_t block = heap_live_at_locked(h, p);
     if (!block) {
         lock_drop(&h->lock);
-        return bad_pointer(h, p, "resize");
+        return heap_bad_pointer(h, p, "resize");
     }
     const struct space_block *b = space_at(&h->space, block);
     uint64_t before = b->len;
     /* what a block gives up must not be reused while it is quarantined: then it keeps it */
     int keep = len < before && quarantine_hits(&h->region->quarantine, b->off + len, before - len);
     int done = keep || space_resize(&h->space, block, len);
+    /* what it grew into may have been given back since commit_growth: then it shrinks again, as it was */
+    if (done && b->len > before && region_commit(h->region, b->off, b->len) != SYP_OK) done = !space_resize(&h->space, block, before);
+    if (b->len < before) purge_note_free_locked(&h->purge, h->region, b->off + b->len, before - b->len, 0);
     h->used -= before;
     add_used_locked(h, b->len);
     publish_locked(h);
@@ -241,12 +277,25 @@ void heap_flush(struct heap *h) {
     lock_drop(&h->lock);
 }
 
+uint64_t heap_trim(struct heap *h) {
+    uint64_t given = 0, part;
+    do { /* in parts, so that others get the lock in between */
+        lock_take(&h->lock);
+        if (h->cache.bytes) cache_flush(&h->cache, &h->space);
+        part = purge_locked(h->region, &h->space, 0, 0);
+        publish_locked(h);
+        lock_drop(&h->lock);
+        given += part;
+    } while (part >= PURGE_PART && given < h->region->len);
+    return given;
+}
+
 /* ------------------------------------------------------------------------------------------------- queries */
 
 uint64_t heap_usable(struct heap *h, const void *p) {
     lock_take(&h->lock);
-    uint32_t block = live_at_locked(h, p);
-    uint64_t len = block ? space_at(&h->space, block)->len : 0;
+    uint32_t block = heap_live_at_locked(h, p);
+    uint64_t len = block ? user_len(space_at(&h->space, block)) : 0;
     lock_drop(&h->lock);
     return len;
 }
@@ -255,10 +304,11 @@ int heap_find(struct heap *h, const void *p, void **block, uint64_t *len) {
     if (!region_contains(h->region, p)) return 0;
     lock_take(&h->lock);
     uint32_t n = space_find_inside(&h->space, region_offset(h->region, p));
-    int found = n && space_at(&h->space, n)->state == SPACE_LIVE;
+    const struct space_block *b = n ? space_at(&h->space, n) : NULL;
+    int found = b && b->state == SPACE_LIVE && region_offset(h->region, p) - user_off(b) < user_len(b);
     if (found) {
-        *block = region_at(h->region, space_at(&h->space, n)->off);
-        *len = space_at(&h->space, n)->len;
+        *block = region_at(h->region, user_off(b));
+        *len = user_len(b);
     }
     lock_drop(&h->lock);
     return found;
@@ -272,8 +322,8 @@ int heap_walk(struct heap *h, int (*fn)(void *arg, const syp_block *b), void *ar
         int live = b->state == SPACE_LIVE;
         syp_pool_id id = scope_id(live ? b->scope : 0);
         syp_block out = {.size = sizeof out,
-                         .ptr = region_at(h->region, b->off),
-                         .len = b->len,
+                         .ptr = region_at(h->region, live ? user_off(b) : b->off),
+                         .len = live ? user_len(b) : b->len,
                          .where = h->private_memory ? SYP_WHERE_PRIVATE : SYP_WHERE_HEAP,
                          .live = live,
                          .scope = {id.hi, id.lo}};
@@ -283,10 +333,10 @@ int heap_walk(struct heap *h, int (*fn)(void *arg, const syp_block *b), void *ar
     return rc;
 }
 
-static const char *check_locked(const struct heap *h) {
+const char *heap_damage_locked(const struct heap *h) {
     const char *damage = space_check(&h->space);
     if (damage) return damage;
-    uint64_t live = 0, n_live = 0, cached = 0, parked = 0, parked_bytes = 0;
+    uint64_t live = 0, n_live = 0, cached = 0, parked = 0, parked_bytes = 0, held = 0;
     for (uint32_t n = h->space.first; n; n = space_at(&h->space, n)->next) {
         const struct space_block *b = space_at(&h->space, n);
         if (b->state == SPACE_LIVE) {
@@ -296,6 +346,8 @@ static const char *check_locked(const struct heap *h) {
             cached += b->len;
         } else if (b->state == SPACE_PARKED) {
             parked += b->len;
+        } else if (b->state == SPACE_HELD) {
+            held += b->len;
         }
     }
     if (live != h->used || n_live != h->n_live) return "bytes or number of live blocks are miscounted";
@@ -306,12 +358,15 @@ static const char *check_locked(const struct heap *h) {
         parked_bytes += space_at(&h->space, n)->len;
     }
     if (parked || parked_bytes != h->parked_bytes) return "bytes of parked blocks are miscounted";
+    if (held != h->debug.held_bytes) return "bytes of held blocks are miscounted";
     return cache_check(&h->cache, &h->space);
 }
 
 int heap_check(struct heap *h) {
     lock_take(&h->lock);
-    const char *damage = check_locked(h);
+    const char *damage = heap_damage_locked(h);
+    int bytes = h->debug.on && !damage ? debug_check_locked(h) : SYP_OK;
     lock_drop(&h->lock);
+    if (bytes != SYP_OK) return bytes;
     return damage ? err_set(SYP_ESTATE, "check the local heap: %s", damage) : SYP_OK;
 }

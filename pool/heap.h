@@ -9,8 +9,24 @@
 
 #include "pool/base/lock.h"
 #include "pool/cache.h"
+#include "pool/purge.h"
 #include "pool/region.h"
 #include "pool/space.h"
+
+/* Debug mode (debug.h).  A live block of it has `up` slack bytes before and `right` behind what was asked for. */
+struct heap_debug {
+    unsigned parts;      /* enum debug_part; init-const, as the others up to page */
+    int on;              /* 1 = calls go through debug.c */
+    int fatal;           /* damage ends the process */
+    uint64_t every;      /* check the heap at every n-th call, 0 = never */
+    uint64_t hold;       /* bytes that are kept back after they were freed */
+    uint64_t page;       /* grain of guard pages */
+    uint64_t calls;      /* allocations and frees so far; heap lock, as the rest */
+    uint64_t damaged;    /* pieces of damage found */
+    uint32_t first, last; /* held blocks, oldest first, linked by space_block.left */
+    uint64_t held_bytes;
+    uint64_t high;       /* end of what was ever handed out */
+};
 
 struct heap {
     struct region *region;  /* init-const */
@@ -23,6 +39,8 @@ struct heap {
     uint64_t retries;       /* allocations that needed the cache flushed */
     uint32_t parked;        /* blocks freed while quarantined, linked by space_block.left; not in used and n_live */
     uint64_t parked_bytes;
+    struct heap_debug debug;
+    struct purge purge;
     int private_memory;     /* set by the owner after heap_init: its figures are not the pool's */
 };
 
@@ -52,5 +70,16 @@ int heap_walk(struct heap *h, int (*fn)(void *arg, const syp_block *b), void *ar
 int heap_check(struct heap *h); /* SYP_OK or SYP_ESTATE with the damage in the record */
 /* Give every cached block back to the space. */
 void heap_flush(struct heap *h);
+/* Give all free memory back to the system, cached blocks too: bytes. */
+uint64_t heap_trim(struct heap *h);
+
+/* For debug.c, whose calls are made of these.  heap_take: heap_alloc without it. */
+void *heap_take(struct heap *h, const struct heap_want *want);
+int heap_bad_pointer(struct heap *h, const void *p, const char *what);
+uint32_t heap_live_at_locked(const struct heap *h, const void *p);
+void heap_count_free_locked(struct heap *h, uint32_t block);
+/* A block that is nobody's any more: parked, cached or free. */
+void heap_let_go_locked(struct heap *h, uint32_t block);
+const char *heap_damage_locked(const struct heap *h);
 
 #endif

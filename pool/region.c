@@ -2,8 +2,8 @@
 /*
  * Commit state of a region.
  *
- * Invariants: a bit is set only after the backend committed the whole chunk, and never cleared while the region is
- * open; committed = bytes of the chunks whose bit is set.  A failed commit keeps the chunks that were committed before
+ * Invariants: a bit is set only after the backend committed the whole chunk, and cleared before it is given back, when no
+ * block lies in it; committed = bytes of the chunks whose bit is set.  A failed commit keeps the chunks that were committed before
  * it, so that bits and backend agree; the same call again goes on with the rest. Must not know: blocks, peers, how
  * memory is made.
  */
@@ -30,6 +30,13 @@ void region_round(const struct region_conf *conf, uint64_t *len, uint64_t *meta)
 
 static uint64_t bits_len(const struct region *r) {
     return (r->n_chunks + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
+}
+
+static void drop_records(struct region *r) {
+    if (r->bits) map_free(r->bits, bits_len(r));
+    if (r->freed) map_free(r->freed, r->n_chunks * sizeof *r->freed);
+    r->bits = NULL;
+    r->freed = NULL;
 }
 
 /* Figures of private memory stay out of the segment, whose gauges are the pool's of this rank. */
@@ -63,11 +70,14 @@ int region_open(struct region *r, const struct region_conf *conf) {
     r->chunk = conf->chunk < least ? least : conf->chunk;
     r->n_chunks = (len + r->chunk - 1) / r->chunk;
     r->bits = map_alloc(bits_len(r));
-    if (!r->bits)
+    r->freed = map_alloc(r->n_chunks * sizeof *r->freed);
+    if (!r->bits || !r->freed) {
+        drop_records(r);
         return err_set(
             SYP_ENOMEM,
             "open \"%s\" of %B: no memory for its commit state of %B; raise the memory limit of this process",
             conf->name, (unsigned long long)len, (unsigned long long)bits_len(r));
+    }
     headroom_find();
     struct backend_request req = {.len = len,
                                   .shared = conf->shared,
@@ -78,8 +88,7 @@ int region_open(struct region *r, const struct region_conf *conf) {
                                   .name = conf->name};
     rc = r->backend->create(&r->mem, &req, conf->at);
     if (rc != SYP_OK) {
-        map_free(r->bits, bits_len(r));
-        r->bits = NULL;
+        drop_records(r);
         return rc;
     }
     r->len = len;
@@ -96,8 +105,7 @@ void region_close(struct region *r) {
     publish_locked(r);
     lock_drop(&r->lock);
     if (r->backend->destroy(&r->mem) != SYP_OK) log_warn("close the pool: %s", err_record()->text);
-    map_free(r->bits, bits_len(r));
-    r->bits = NULL;
+    drop_records(r);
     r->len = r->meta = 0;
     r->mem.base = NULL;
     r->mem.fd = -1;
@@ -192,4 +200,45 @@ int region_commit(struct region *r, uint64_t off, uint64_t len) {
     int rc = commit_missing_locked(r, first, last);
     lock_drop(&r->lock);
     return rc;
+}
+
+/* Chunks [first, last], all committed, in which no block lies: bytes given back, 0 when the system refused. */
+static uint64_t decommit_run_locked(struct region *r, uint64_t first, uint64_t last) {
+    uint64_t off = first * r->chunk, end = (last + 1) * r->chunk;
+    if (end > r->len) end = r->len;
+    struct syp_error kept = *err_record();
+    if (r->backend->decommit(&r->mem, off, end - off) != SYP_OK) {
+        *err_record() = kept; /* memory stays where it is: no failure of the caller's */
+        return 0;
+    }
+    for (uint64_t w = first / WORD_BITS; w <= last / WORD_BITS; w++)
+        store_relaxed(&r->bits[w], load_relaxed(&r->bits[w]) & ~word_mask(w, first, last)); /* seen through the caller's lock */
+    r->committed -= end - off;
+    publish_locked(r);
+    if (r->mem.fd >= 0) stats_add(STAT_PURGED, end - off);
+    return end - off;
+}
+
+static int may_go_locked(struct region *r, uint64_t chunk, uint32_t tick, uint32_t age) {
+    return is_committed_locked(r, chunk) && tick - load_relaxed(&r->freed[chunk]) >= age &&
+           !quarantine_hits(&r->quarantine, chunk * r->chunk, r->chunk);
+}
+
+uint64_t region_decommit(struct region *r, uint64_t off, uint64_t len, uint32_t tick, uint32_t age, uint64_t most) {
+    /* hugetlb pages were set aside when the file was mapped, and a peer that reads a hole of it could get SIGBUS */
+    if (r->mem.huge == BACKEND_2M || r->mem.huge == BACKEND_1G) return 0;
+    int shift = __builtin_ctzll(r->chunk);
+    uint64_t first = (off + r->chunk - 1) >> shift, end = off + len == r->len ? r->n_chunks : (off + len) >> shift, given = 0;
+    lock_take(&r->lock);
+    for (uint64_t i = first; i < end && given < most; i++) {
+        if (i % WORD_BITS == 0 && load_relaxed(&r->bits[i / WORD_BITS]) == 0) i += WORD_BITS - 1; /* most of a large pool */
+        if (i >= end || !may_go_locked(r, i, tick, age)) continue;
+        uint64_t last = i;
+        while (last + 1 < end && (last + 1 - i) << shift < most - given && may_go_locked(r, last + 1, tick, age))
+            last++;
+        given += decommit_run_locked(r, i, last);
+        i = last;
+    }
+    lock_drop(&r->lock);
+    return given;
 }

@@ -4,12 +4,14 @@
  * Knows nothing of peers and nothing of blocks.
  *
  * Commit state: one bit per chunk.  region_commit is called before a block is handed out and is a few loads when the range is
- * committed already.  Invariant: a committed chunk stays committed until region_close.
+ * committed already.  A committed chunk stays so until region_close or until region_decommit gives it back, whose caller knows
+ * that no block lies in it and, by its lock, that none will before it returns.
  */
 #ifndef SYP_POOL_REGION_H
 #define SYP_POOL_REGION_H
 
 #include "pool/backend.h"
+#include "pool/base/atomic.h"
 #include "pool/base/lock.h"
 #include "pool/quarantine.h"
 
@@ -35,6 +37,7 @@ struct region {
     struct lock lock;                  /* LOCK_REGION: bits, committed */
     _Atomic uint64_t *bits;            /* set under the lock with release, read without */
     uint64_t n_chunks;
+    atom32 *freed;                     /* per chunk, for purge.c: tick of the last free in it; relaxed, two allocators may share a chunk */
     uint64_t committed, committed_peak; /* bytes; lock */
     struct quarantine quarantine;       /* ranges that must not be reused yet; its own lock */
 };
@@ -46,6 +49,9 @@ int region_open(struct region *r, const struct region_conf *conf);
 void region_close(struct region *r);
 /* Make [off, off + len) usable.  SYP_OK or SYP_ENOMEM with the record set.  Thread-safe. */
 int region_commit(struct region *r, uint64_t off, uint64_t len);
+/* Give back what is committed of the whole chunks inside [off, off + len) that were freed `age` ticks or more before `tick`,
+ * and are not quarantined, up to `most` bytes and a chunk: bytes given back.  They read as zero until they are committed again. */
+uint64_t region_decommit(struct region *r, uint64_t off, uint64_t len, uint32_t tick, uint32_t age, uint64_t most);
 /* 1 if p lies in the region. */
 static inline int region_contains(const struct region *r, const void *p) {
     return (uintptr_t)p - (uintptr_t)r->mem.base < r->len;

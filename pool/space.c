@@ -452,6 +452,10 @@ int space_resize(struct space *s, uint32_t block, uint64_t len) {
     return len == b->len ? 1 : shrink(s, block, len);
 }
 
+uint32_t space_next_free(const struct space *s, uint32_t n, uint64_t len) {
+    return n ? tree_next(s, n) : tree_at_least(s, len);
+}
+
 uint64_t space_largest_free(const struct space *s) {
     uint32_t n = s->root;
     if (!n) return 0;
@@ -504,7 +508,7 @@ const char *space_check(const struct space *s) {
         if (b->state == SPACE_FREE) {
             n_free++;
             if (prev && space_at(s, prev)->state == SPACE_FREE) return "two free blocks are neighbours";
-        } else if (b->state >= SPACE_LIVE && b->state <= SPACE_PARKED) {
+        } else if (b->state >= SPACE_LIVE && b->state <= SPACE_HELD) {
             n_used++;
             used += b->len;
         } else {

@@ -22,14 +22,14 @@
 struct space_block {
     uint32_t slab_link;       /* slab's; 0 while in use */
     uint32_t prev, next;      /* neighbours in address order */
-    uint32_t left, right, up; /* tree of free blocks; left of a parked one: the caller's list */
+    uint32_t left, right, up; /* tree of free blocks; of others: the caller's, 0 in a new one */
     uint64_t off, len;
     uint64_t tag;             /* live: caller's word (heap: stream key) */
     uint32_t scope;           /* live: caller's scope index, 0 = none */
     uint8_t state;            /* enum space_state */
     uint8_t color;            /* tree */
 };
-enum space_state { SPACE_FREE = 1, SPACE_LIVE, SPACE_CACHED, SPACE_PARKED };
+enum space_state { SPACE_FREE = 1, SPACE_LIVE, SPACE_CACHED, SPACE_PARKED, SPACE_HELD };
 
 struct space {
     uint64_t begin, end;      /* init-const, multiples of SPACE_GRAIN */
@@ -58,6 +58,8 @@ uint32_t space_find_inside(const struct space *s, uint64_t off);
 /* Grow into the free neighbour behind, or shrink and free the tail.  1 = done, 0 = not possible in place. */
 int space_resize(struct space *s, uint32_t block, uint64_t len);
 uint64_t space_largest_free(const struct space *s);
+/* Free blocks of at least len bytes, one after the other: n = 0 gives the first; 0 = no more. */
+uint32_t space_next_free(const struct space *s, uint32_t n, uint64_t len);
 static inline struct space_block *space_at(const struct space *s, uint32_t block) {
     return (struct space_block *)slab_at(&s->blocks, block);
 }

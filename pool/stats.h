@@ -39,7 +39,9 @@
     X(STAT_LATE_WAKES, "late_wakes", STATS_COUNTER, STATS_UNIT_COUNT, "sleeps that ran out though the data was there")  \
     X(STAT_JOIN_NS, "join_ns", STATS_GAUGE, STATS_UNIT_NS, "time the attach took")                                    \
     X(STAT_JOIN_DROPPED, "join_dropped", STATS_COUNTER, STATS_UNIT_COUNT, "connections to rank 0 that were no ranks of the job") \
-    X(STAT_CLAIMS_REFUSED, "claims_refused", STATS_COUNTER, STATS_UNIT_COUNT, "attaches refused since another process holds the rank")
+    X(STAT_CLAIMS_REFUSED, "claims_refused", STATS_COUNTER, STATS_UNIT_COUNT, "attaches refused since another process holds the rank")      \
+    X(STAT_HEAP_DAMAGE, "heap_damage", STATS_COUNTER, STATS_UNIT_COUNT, "pieces of damage that the debug mode found")    \
+    X(STAT_PURGED, "purged", STATS_COUNTER, STATS_UNIT_BYTES, "free memory given back to the system")
 
 enum stats_id {
 #define X(id, name, kind, unit, help) id,

@@ -22,6 +22,7 @@ int symm_init(struct symm *s, struct region *r, struct symm_call *ring) {
     s->region = r;
     s->ring = ring;
     s->lock.rank = LOCK_SYMM;
+    purge_init(&s->purge, PURGE_NEVER);
     return space_init(&s->space, 0, r->meta);
 }
 
@@ -93,6 +94,7 @@ void symm_position(struct symm *s, uint64_t *calls, uint64_t *digest) {
 
 /* A committed block, or 0 with the record set and the space as it was. */
 static uint32_t try_locked(struct symm *s, uint64_t len, uint64_t align) {
+    purge_tick_locked(&s->purge, s->region, &s->space, NULL);
     uint64_t peak = s->space.used_peak;
     uint32_t block = space_alloc(&s->space, len, align);
     if (!block) {
@@ -180,7 +182,9 @@ int symm_free(struct symm *s, void *p) {
     uint32_t block = live_at_locked(s, p);
     if (block) {
         uint64_t off = space_at(&s->space, block)->off;
+        purge_note_free_locked(&s->purge, s->region, off, space_at(&s->space, block)->len, 1);
         space_free(&s->space, block);
+        purge_tick_locked(&s->purge, s->region, &s->space, NULL);
         count_call_locked(s, SYMM_FREE, off, 1, off);
         lock_drop(&s->lock);
         return SYP_OK;
@@ -195,6 +199,17 @@ int symm_free(struct symm *s, void *p) {
     if (region_contains(s->region, p) && region_offset(s->region, p) < s->region->meta)
         return err_set(SYP_EFOREIGN, "free symmetric %p: no live block starts there; double free of %p", p, p);
     return err_set(SYP_EFOREIGN, "free symmetric %p: not in the symmetric region", p);
+}
+
+uint64_t symm_trim(struct symm *s) {
+    uint64_t given = 0, part;
+    do {
+        lock_take(&s->lock);
+        part = purge_locked(s->region, &s->space, 0, 0);
+        lock_drop(&s->lock);
+        given += part;
+    } while (part >= PURGE_PART && given < s->region->len);
+    return given;
 }
 
 /* ------------------------------------------------------------------------------------------------- queries */

@@ -9,6 +9,7 @@
 
 #include "pool/base/atomic.h"
 #include "pool/base/lock.h"
+#include "pool/purge.h"
 #include "pool/region.h"
 #include "pool/space.h"
 
@@ -31,6 +32,7 @@ struct symm {
     struct space space;
     uint64_t calls;           /* symmetric calls so far */
     uint64_t digest;
+    struct purge purge;
 };
 
 /* A call as copied out of a ring. */
@@ -55,6 +57,8 @@ uint64_t symm_usable(struct symm *s, const void *p);
 int symm_find(struct symm *s, const void *p, void **block, uint64_t *len);
 int symm_walk(struct symm *s, int (*fn)(void *arg, const syp_block *b), void *arg);
 int symm_check(struct symm *s);
+/* Give the memory of all free chunks back to the system: bytes.  Offsets stay as they are. */
+uint64_t symm_trim(struct symm *s);
 
 /*
  * The state of the region in words, for a rank that takes a dead one's place: its blocks in address order, length | 1 for a live one.  Equal words make

@@ -80,8 +80,7 @@ static uint64_t environment_digest(void) {
 }
 
 /* Index of `text` among "lazy|full", in either case of letters; -1 = none of them. */
-static int choice_index(const char *choices, const char *text) {
-    size_t len = strlen(text);
+static int choice_index(const char *choices, const char *text, size_t len) {
     int index = 0;
     for (const char *c = choices;; index++) {
         size_t n = strcspn(c, "|");
@@ -91,10 +90,36 @@ static int choice_index(const char *choices, const char *text) {
     }
 }
 
+static int choice_count(const char *choices) {
+    int n = 1;
+    for (const char *c = choices; *c; c++)
+        n += *c == '|';
+    return n;
+}
+
+/* "guard,junk" to bits; one unknown word spoils the list. */
+static int parse_flags(const char *choices, const char *text, int64_t *out) {
+    *out = 0;
+    if (strcasecmp(text, "off") == 0) return 0;
+    if (strcasecmp(text, "on") == 0) {
+        *out = (INT64_C(1) << choice_count(choices)) - 1;
+        return 0;
+    }
+    for (const char *word = text;; word++) {
+        size_t len = strcspn(word, ",");
+        int index = choice_index(choices, word, len);
+        if (index < 0) return -1;
+        *out |= INT64_C(1) << index;
+        word += len;
+        if (!*word) return 0;
+    }
+}
+
 /* Text to number, without the bounds; -1 = not in the grammar. */
 static int parse_number(enum conf_kind kind, const char *text, int64_t *out) {
     uint64_t size;
     if (kind == CONF_INT) return text_to_i64(text, out);
+    if (kind == CONF_DURATION && (strcasecmp(text, "off") == 0 || strcmp(text, "-1") == 0)) return *out = -1, 0;
     if (kind == CONF_DURATION) return text_to_duration(text, out);
     if (text_to_size(text, &size)) return -1;
     *out = (int64_t)size;
@@ -111,7 +136,8 @@ static int parse_value(const struct conf_entry *e, const char *text, int64_t *ou
     *out = 0;
     if (strlen(text) >= VALUE_MAX_LEN) return -1;
     if (e->kind == CONF_STRING) return 0;
-    if (e->kind == CONF_ENUM) return (*out = choice_index(e->choices, text)) < 0 ? -1 : 0;
+    if (e->kind == CONF_ENUM) return (*out = choice_index(e->choices, text, strlen(text))) < 0 ? -1 : 0;
+    if (e->kind == CONF_FLAGS) return parse_flags(e->choices, text, out);
     if (parse_number(e->kind, text, out)) return -1;
     if (e->min && !parse_number(e->kind, e->min, &bound) && below(e->kind, *out, bound)) return -1;
     if (e->max && !parse_number(e->kind, e->max, &bound) && below(e->kind, bound, *out)) return -1;
@@ -189,6 +215,9 @@ static void warn_bad_value(const struct conf_entry *e, const char *text) {
         break;
     case CONF_ENUM:
         text_addf(&t, "one of %s", e->choices);
+        break;
+    case CONF_FLAGS:
+        text_addf(&t, "off, on or a comma list of %s", e->choices);
         break;
     case CONF_STRING:
         text_addf(&t, "a text of at most %d bytes", VALUE_MAX_LEN - 1);

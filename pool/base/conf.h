@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum conf_kind { CONF_INT, CONF_SIZE, CONF_DURATION, CONF_ENUM, CONF_STRING };
+enum conf_kind { CONF_INT, CONF_SIZE, CONF_DURATION, CONF_ENUM, CONF_FLAGS, CONF_STRING };
 
 enum conf_key {
 #define CONF(key, name, kind, def, min, max, choices, help) key,
@@ -25,7 +25,8 @@ struct conf_entry {
     enum conf_kind kind;
     const char *def;    /* as text, in the kind's grammar */
     const char *min, *max; /* as text; NULL = no bound; CONF_STRING: unused */
-    const char *choices; /* CONF_ENUM: "lazy|full"; the value is the index */
+    /* CONF_ENUM: "lazy|full"; the value is the index.  CONF_FLAGS: the words of a comma list, bit 0 first; "off" = 0, "on" = all */
+    const char *choices;
     const char *help;
 };
 
@@ -38,7 +39,8 @@ void conf_reset(void);
 /* In the forked child: usable again, whatever another thread of the parent was doing. */
 void conf_after_fork(void);
 
-int64_t conf_int(enum conf_key key);     /* CONF_INT, CONF_ENUM (index of the choice), CONF_DURATION (ns) */
+int64_t conf_int(enum conf_key key);     /* CONF_INT, CONF_ENUM (index of the choice), CONF_FLAGS (bits), CONF_DURATION (ns; "off" = -1, where the
+                                           * least value of the setting is "off") */
 uint64_t conf_size(enum conf_key key);   /* CONF_SIZE */
 /* CONF_STRING, NULL = not set and no default; any kind: its text.  Valid until the second conf_reset that found the settings changed. */
 const char *conf_str(enum conf_key key);

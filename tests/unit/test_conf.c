@@ -83,6 +83,21 @@ static void values_are_read(void) {
     CHECK_STR(lines, "");
 }
 
+static void flags_are_a_list_of_words(void) {
+    static const struct {
+        const char *value;
+        int64_t bits;
+    } table[] = {{"off", 0}, {"on", 31}, {"ON", 31}, {"guard", 1}, {"tools,Junk", 18}, {"junk,junk", 2}, {"", 0}};
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        fresh();
+        setenv("SYMPOOL_DEBUG", table[i].value, 1);
+        conf_reset();
+        CHECK_EQ(conf_int(CONF_DEBUG), table[i].bits);
+        CHECK_STR(lines, "");
+    }
+    unsetenv("SYMPOOL_DEBUG");
+}
+
 static void bad_values_fall_back(void) {
     static const struct {
         const char *name, *value, *part;
@@ -99,6 +114,10 @@ static void bad_values_fall_back(void) {
         {"SYMPOOL_COMMIT", "later", "expected one of lazy|full; using lazy"},
         {"SYMPOOL_COMMIT", "lazy|full", "one of lazy|full"},
         {"SYMPOOL_COMMIT", "laz", "one of lazy|full"},
+        {"SYMPOOL_DEBUG", "guard,jun", "SYMPOOL_DEBUG=guard,jun is not usable: expected off, on or a comma list of guard|"},
+        {"SYMPOOL_DEBUG", "guard,", "comma list of guard|"},
+        {"SYMPOOL_DEBUG", ",guard", "comma list of guard|"},
+        {"SYMPOOL_DEBUG", "guard|junk", "comma list of guard|"},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         fresh();
@@ -108,6 +127,7 @@ static void bad_values_fall_back(void) {
         CHECK_EQ(conf_size(CONF_LOCAL_MEM_SIZE), 1ull << 30);
         CHECK_EQ(conf_int(CONF_TIMEOUT), 300000000000ll);
         CHECK_EQ(conf_int(CONF_COMMIT), 0);
+        CHECK_EQ(conf_int(CONF_DEBUG), 0);
         CHECK_HAS(lines, table[i].part);
         CHECK_HAS(lines, "warning");
         unsetenv(table[i].name);
@@ -264,6 +284,7 @@ int main(void) {
     return check_main("conf",
                       (struct check_test[]){{"defaults_are_in_their_own_grammar", defaults_are_in_their_own_grammar},
                                             {"values_are_read", values_are_read},
+                                            {"flags_are_a_list_of_words", flags_are_a_list_of_words},
                                             {"bad_values_fall_back", bad_values_fall_back},
                                             {"texts_have_room_or_are_refused", texts_have_room_or_are_refused},
                                             {"unknown_keys_name_the_nearest", unknown_keys_name_the_nearest},

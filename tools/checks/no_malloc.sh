@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # What the library's objects must not call: the malloc family (we are the allocator), stdio and its formatting,
-# getenv; and, outside the files named here, what allocates behind our back: the resolver, the dynamic loader,
+# getenv; and, outside the files named here, abort, and what allocates behind our back: the resolver, the dynamic loader,
 # threads.
 cd "$(dirname "$0")/../.." || exit 1
 obj=${B:-build}/obj
@@ -24,12 +24,13 @@ BEGIN {
           "printf vprintf fprintf vfprintf sprintf vsprintf snprintf vsnprintf dprintf vdprintf " \
           "puts putchar fputs fputc putc " \
           "fwrite fread fgets fopen fdopen fclose fflush perror scanf sscanf fscanf stdout stderr stdin " \
-          "getenv secure_getenv __secure_getenv setenv putenv unsetenv syslog setlocale exit abort _exit", list, " ")
+          "getenv secure_getenv __secure_getenv setenv putenv unsetenv syslog setlocale exit _exit", list, " ")
     for (i in list) never[list[i]] = 1
     split("getaddrinfo freeaddrinfo gai_strerror", list, " ")
     for (i in list) only[list[i]] = "bootstrap/url.o"
     split("dlopen dlsym dlvsym dlclose dlerror dladdr dladdr1", list, " ")
     for (i in list) only[list[i]] = "pool/base/module.o"
+    only["abort"] = "pool/debug.o" # heap damage, by SYMPOOL_DEBUG_DAMAGE
     only["pthread_create"] = "pool/base/os_linux.o"
 }
 NF == 1 { objects++; next }

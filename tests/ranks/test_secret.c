@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The shared secret: who has it joins, who has not is refused with a reason, and no frame between them can be altered,
  * replayed or reflected without the join failing or the connection being dropped. */
+#include "bootstrap/star.h"
 #include "tests/ranks/scene.h"
 
 #include <poll.h>
@@ -135,6 +136,63 @@ static void no_secret_beside_a_secret_is_refused(void) {
     }
 }
 
+static int socket_at(const char *addr, int listening) {
+    struct url u;
+    struct url_addr a;
+    int one = 1;
+    if (url_parse(addr, &u) || url_resolve(&u, &a, 1) != 1) _exit(1);
+    for (int k = 0; k < 2000; k++) {
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        if (listening && bind(fd, (struct sockaddr *)&a.addr, a.len) == 0 && listen(fd, 64) == 0) return fd;
+        if (!listening && connect(fd, (struct sockaddr *)&a.addr, a.len) == 0) return fd;
+        close(fd);
+        usleep(500);
+    }
+    _exit(2);
+}
+
+/* A stranger that knows the protocol but not the secret: it greets and says a hello that is not sealed, or sealed with
+ * nothing.  Rank 1 comes when it has its answer. */
+static int play_beside_an_impostor(struct ranks *r, int i, void *arg) {
+    const struct scene *sc = arg;
+    _Atomic int *answered = (_Atomic int *)(void *)((char *)r->shared + MOST * sizeof(struct result));
+    for (int k = 0; i == 1 && k < 10000 && !*answered; k++)
+        usleep(500);
+    if (i < 2) return play(r, i, arg);
+    uint8_t nothing[WIRE_MAC] = {0};
+    for (int sealed = 0; sealed < 2; sealed++) {
+        uint8_t frame[WIRE_HEAD + WIRE_HELLO_MAX], answer[2048];
+        struct wire w = {.buf = frame + WIRE_HEAD, .cap = WIRE_HELLO_MAX};
+        struct hello h = hello_of(1, 2);
+        int fd = socket_at(sc->addr, 0);
+        head_put(frame, WIRE_GREET, WIRE_NONCE, 0, 0);
+        memset(frame + WIRE_HEAD, 7, WIRE_NONCE);
+        CHECK_EQ(send(fd, frame, WIRE_HEAD + WIRE_NONCE, MSG_NOSIGNAL), WIRE_HEAD + WIRE_NONCE);
+        CHECK_EQ(recv(fd, answer, sizeof answer, 0), WIRE_HEAD + WIRE_NONCE);
+        wire_put_hello(&w, &h);
+        head_put(frame, WIRE_HELLO, w.pos, 0, sealed);
+        send(fd, frame, WIRE_HEAD + w.pos, MSG_NOSIGNAL);
+        if (sealed) send(fd, nothing, sizeof nothing, MSG_NOSIGNAL);
+        CHECK(recv(fd, answer, sizeof answer, 0) > WIRE_HEAD);
+        CHECK_EQ(answer[10], WIRE_REJECT);
+        close(fd);
+    }
+    *answered = 1;
+    return 0;
+}
+
+static void a_hello_without_the_proof_is_refused(void) {
+    struct ranks r;
+    struct scene sc = scene_at_port(2);
+    set_secret("good");
+    CHECK_EQ(ranks_start(&r, 3, MOST * sizeof(struct result) + 64, play_beside_an_impostor, &sc), 0);
+    CHECK_EQ(ranks_wait(&r, 60, -1), 0);
+    all_joined(&r, 2);
+    ranks_free(&r);
+    set_secret(NULL);
+}
+
 /* ------------------------------------------------------------------------------------------------- files */
 
 static int join_alone_with(const char *path, char *text, size_t cap) {
@@ -229,22 +287,6 @@ static struct middle {
     uint8_t flip;
     char listen[64], root[64];
 } middle;
-
-static int socket_at(const char *addr, int listening) {
-    struct url u;
-    struct url_addr a;
-    int one = 1;
-    if (url_parse(addr, &u) || url_resolve(&u, &a, 1) != 1) _exit(1);
-    for (int k = 0; k < 2000; k++) {
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-        if (listening && bind(fd, (struct sockaddr *)&a.addr, a.len) == 0 && listen(fd, 64) == 0) return fd;
-        if (!listening && connect(fd, (struct sockaddr *)&a.addr, a.len) == 0) return fd;
-        close(fd);
-        usleep(500);
-    }
-    _exit(2);
-}
 
 /* Pass on what has come; `done` counts the bytes of this direction.  0 = that side has closed. */
 static int pass_on(int from, int to, int altering, size_t *done) {
@@ -362,6 +404,7 @@ int main(void) {
         "secret", (struct check_test[]){{"ranks_with_one_secret_join", ranks_with_one_secret_join},
                                         {"another_secret_is_refused_and_named", another_secret_is_refused_and_named},
                                         {"no_secret_beside_a_secret_is_refused", no_secret_beside_a_secret_is_refused},
+                                        {"a_hello_without_the_proof_is_refused", a_hello_without_the_proof_is_refused},
                                         {"bad_files_are_refused", bad_files_are_refused},
                                         {"a_file_of_another_user_is_refused", a_file_of_another_user_is_refused},
                                         {"without_the_module_there_is_no_way", without_the_module_there_is_no_way},

@@ -25,6 +25,8 @@
 /* A burst of strangers must not overflow it: the kernel would make a rank behind them wait a second. */
 #define BACKLOG 4096
 
+#define IN_USE_NS NS_PER_S /* how long an address that is in use is tried again */
+
 struct root {
     const struct launch *who;
     struct hello self;
@@ -129,6 +131,16 @@ static int publish(const char *path, const char *where) {
     return rc ? err_sys(SYP_ESYS, rc, "SYMPOOL_ADDR_FILE: rename %s to %s", tmp, path) : SYP_OK;
 }
 
+/* The first of the addresses that is one of this host's. */
+static int open_any(struct root *r, const struct url_addr *a, int n) {
+    int rc = -EADDRNOTAVAIL;
+    for (int i = 0; i < n && rc == -EADDRNOTAVAIL; i++) {
+        rc = open_listener(r, &a[i]);
+        if (rc == 0) warn_if_any(&a[i], r->where);
+    }
+    return rc;
+}
+
 static int start_listening(struct root *r) {
     if (r->who->listen_fd >= 0) return adopt_listener(r);
     struct url_addr a[URL_ADDRS];
@@ -138,11 +150,10 @@ static int start_listening(struct root *r) {
     else if (meeting_place(r->who, &a[0]))
         return SYP_EINVAL;
     if (n < 0) return n;
-    int rc = -EADDRNOTAVAIL;
-    for (int i = 0; i < n && rc == -EADDRNOTAVAIL; i++) {
-        rc = open_listener(r, &a[i]);
-        if (rc == 0) warn_if_any(&a[i], r->where);
-    }
+    int rc = open_any(r, a, n);
+    /* the process that this one replaces may still be on its way out */
+    for (uint64_t end = r->started + IN_USE_NS; rc == -EADDRINUSE && os->now() < end && os->now() < r->deadline; rc = open_any(r, a, n))
+        os->sleep(10 * NS_PER_MS);
     if (rc) return SYP_EJOIN;
     if (!r->who->has_addr || r->who->addr.port != 0) return SYP_OK;
     struct sockaddr_storage bound;
@@ -360,7 +371,10 @@ static void welcome(struct root *r, int fd, const struct sockaddr *a, socklen_t 
         os->close(fd);
         return;
     }
-    if (a->sa_family != AF_UNIX) os->socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (a->sa_family != AF_UNIX) {
+        os->socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+        os->socket_option(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* one that was made before the listener had it; see adopt_listener */
+    }
     if (r->n_silent >= 4 * r->s->n) drop_oldest(r);
     struct member *m = free_place(r->s);
     if (!m) { /* every place is a rank that said hello: more of them than the world and its doubles need */

@@ -238,7 +238,9 @@ static void nothing_breaks_in_the_storm(void) {
     ranks_free(&r);
     CHECK_EQ(count_shm_entries(), shm);
     CHECK_EQ(count_open_fds(), fds);
-    CHECK_EQ(abstract_sockets(), sockets);
+    for (int i = 0; i < 100 && abstract_sockets() > sockets; i++) /* other jobs of this machine come and go */
+        usleep(50000);
+    CHECK(abstract_sockets() <= sockets);
 }
 
 int main(void) {

@@ -190,6 +190,7 @@ static void announce_break(struct comm *c, int code, int culprit, uint64_t seque
 int comm_break(struct comm *c, int code, int culprit, uint64_t sequence) {
     if (c->broken) return code;
     c->broken = code;
+    c->why = *err_record();
     announce_break(c, code, culprit, sequence);
     return code;
 }

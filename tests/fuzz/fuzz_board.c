@@ -6,7 +6,8 @@
  * Three ranks lie in this process's memory; this rank is number 1.  Whenever it looks at the clock or passes a test point, the others
  * either answer in kind (they mirror this rank's side, as ranks that make the same call would) or one word of theirs is altered.
  *
- *   input: per operation its number, the number of alterations and how many occasions pass before, and those: {whose and width, place 2, value}
+ *   input: per operation its number, the number of alterations and how many occasions pass before; then those: {whose and width, place 2,
+ *          value}
  */
 #include "bootstrap/control.h"
 #include "collectives/request.h"

@@ -240,6 +240,7 @@ int wire_get_notice(struct wire *w, struct notice *n) {
     if (w->bad || w->pos != w->cap) return err_set(SYP_EJOIN, "notice: cut short or too long");
     if (n->code != SYP_EJOIN && n->code != SYP_EPEER && n->code != SYP_ETIMEOUT) /* it becomes the caller's own */
         return err_set(SYP_EJOIN, "notice: %d is no error that ranks tell each other", n->code);
+    if (!n->text[0]) return err_set(SYP_EJOIN, "notice: it says nothing");
     if (n->peer < -1 || n->peer >= MAX_WORLD) return err_set(SYP_EJOIN, "notice: rank out of range");
     for (char *p = n->text; *p; p++) /* it goes into a log */
         if ((unsigned char)*p < ' ' || *p == 127) *p = '?';

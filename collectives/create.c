@@ -20,7 +20,6 @@ struct create_round {
     uint32_t busy;  /* 1 = another thread of this rank is offering slots */
 };
 _Static_assert(sizeof(struct create_round) <= POST_PAYLOAD, "travels inside the post");
-#define CLOCK_MAX (1ull << 55) /* no slot counts that far, and a clock above it would wrap the id of the group */
 
 /* -------------------------------------------------------------------------------------------------- slots */
 
@@ -138,13 +137,12 @@ static int compare_rounds(struct comm *parent, const struct request *r, uint64_t
 }
 
 /* The new group, from the offers of its members; every member of the parent comes to the same. */
-static int take_slot(struct comm *parent, struct request *r, const int *ranks, int n, struct comm **out) {
+static int take_slot(struct comm *parent, const struct request *r, const int *ranks, int n, struct comm **out) {
     uint64_t slots[COMM_SLOTS / 64], start = 0;
     int world[MAX_WORLD], member = 0;
     memset(slots, 0xff, sizeof slots);
     for (int i = 0; i < n; i++) {
         struct create_round his = round_of(r, ranks[i]);
-        if (his.clock >= CLOCK_MAX) return request_corrupt(r, ranks[i], "clock", his.clock);
         for (int w = 0; w < COMM_SLOTS / 64; w++)
             slots[w] &= his.free_slots[w];
         if (his.clock >= start) start = his.clock + 1;
@@ -181,6 +179,7 @@ static int create(struct comm *parent, const int *ranks, int n, int refused, str
         if (rc == SYP_OK && busy && os->now() >= end) {
             err_set(SYP_ETIMEOUT, "comm_create on group %d: after %llu ms a member is still choosing a slot for another group", parent->slot,
                     (unsigned long long)(parent->coll->conf.timeout_ns / (int64_t)NS_PER_MS));
+            parent->why = *err_record();
             rc = comm_break(parent, SYP_ETIMEOUT, -1, r.sequence);
         }
     } while (rc == SYP_OK && busy);

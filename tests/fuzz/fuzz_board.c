@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 #define DATA_LEN (64u << 10)
 #define META_LEN (16u << 10)
 #define STAGING 4096u
-#define SLOTS_TOUCHED 3 /* of the board: groups that an input can make */
+#define SLOTS_TOUCHED 4 /* of the board: groups that an input can make */
 #define RING_TOUCHED 16
 #define LONG 1100
 #define PATIENCE NS_PER_MS
@@ -42,6 +42,7 @@ static struct roster_entry entry[N];
 static struct region region;
 static _Atomic uint64_t region_bits[DATA_LEN / 4096 / 64 + 1];
 static struct symm symm;
+static struct heap heap;
 static struct coll coll;
 static struct input script;
 static int alterations_due; /* before the peers answer again */
@@ -53,7 +54,20 @@ static int commit_nothing(struct backend_region *r, uint64_t off, uint64_t len) 
     MUST(off <= DATA_LEN && len <= DATA_LEN - off);
     return SYP_OK;
 }
-static const struct backend_ops backend = {.name = "fuzz", .commit = commit_nothing};
+static unsigned no_caps(void) {
+    return BACKEND_HOST_ACCESS;
+}
+static int event_at_once(void *stream, backend_event *out) {
+    (void)stream;
+    *out = 0;
+    return SYP_OK;
+}
+static int event_done(backend_event e) {
+    (void)e;
+    return 1;
+}
+static const struct backend_ops backend = {
+    .name = "fuzz", .caps = no_caps, .commit = commit_nothing, .event_record = event_at_once, .event_query = event_done};
 
 /* The others do what this rank does. */
 static void mirror(void) {
@@ -66,6 +80,10 @@ static void mirror(void) {
             memcpy(his->post, mine->post, sizeof his->post);
             store_relaxed(&his->phase, load_relaxed((atom64 *)&mine->phase));
             store_relaxed(&his->current, load_relaxed((atom64 *)&mine->current));
+            for (int i = 0; i < 2; i++) {
+                struct vote *v = &side[r]->board.vote[s][i];
+                memcpy((void *)v, (const void *)&side[ME]->board.vote[s][i], offsetof(struct vote, promised));
+            }
         }
     }
 }
@@ -81,6 +99,7 @@ static void alter(void) {
         size_t len;
     } part[] = {{&s->board.slot[0], SLOTS_TOUCHED * sizeof(struct comm_slot)},
                 {&s->board.ring[0], RING_TOUCHED * sizeof(struct symm_call)},
+                {&s->board.vote[0], SLOTS_TOUCHED * 2 * sizeof(struct vote)},
                 {&s->head.life, 4},
                 {&s->head.notice_epoch, 8 + 8}};
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
@@ -177,7 +196,7 @@ void fuzz_start(void) {
 }
 
 enum { BARRIER, REDUCE_SMALL, REDUCE_POOL, REDUCE_OUTSIDE, SPREAD_SMALL, SPREAD_PEER, SPREAD_ME, SYMM, SYMM_FREE_ONE, GROUP, IN_GROUP,
-       END_GROUP, SILENCE, N_ORDERS };
+       END_GROUP, SILENCE, AGREE, SHRINK, ABORT, N_ORDERS };
 
 void fuzz_seeds(void) {
     for (int op = 0; op < N_ORDERS; op++) {
@@ -187,6 +206,14 @@ void fuzz_seeds(void) {
         uint8_t g[] = {GROUP, 0, IN_GROUP, 0, END_GROUP, 0, GROUP, (uint8_t)(1 + 16 * op), 3 << 2, (uint8_t)clock, (uint8_t)(clock >> 8),
                        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, IN_GROUP, 0};
         fuzz_seed(g, sizeof g);
+        size_t votes = SLOTS_TOUCHED * sizeof(struct comm_slot) + RING_TOUCHED * sizeof(struct symm_call);
+        for (size_t at = votes; (op == AGREE || op == SHRINK) && at < votes + 2 * sizeof(struct vote); at += 8) {
+            uint8_t v[] = {(uint8_t)op, 1 + 16 * 2, 3 << 2, (uint8_t)at, (uint8_t)(at >> 8), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                           (uint8_t)op, 0};
+            fuzz_seed(v, sizeof v);
+            v[12] = v[11] = v[10] = v[9] = 0;
+            fuzz_seed(v, sizeof v);
+        }
         for (size_t at = 0; at < sizeof(struct comm_slot); at += 8) { /* every word of the world's slot, of every operation */
             uint8_t a[] = {(uint8_t)op, 1, 3 << 2, (uint8_t)at, (uint8_t)(at >> 8), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                            (uint8_t)op, 0};
@@ -215,7 +242,7 @@ static int operate(struct play *p, unsigned op) {
     float *in_pool = (float *)(void *)(data_of[ME] + META_LEN);
     struct comm *world = &coll.comm[0];
     int all[N] = {0, 1, 2};
-    uint64_t off;
+    uint64_t off, flag = 5;
     switch (op) {
     case BARRIER:
         return coll_barrier(world, PATIENCE);
@@ -246,6 +273,13 @@ static int operate(struct play *p, unsigned op) {
         (void)comm_destroy(p->group);
         p->group = NULL;
         return SYP_OK;
+    case AGREE:
+        return comm_agree(p->group ? p->group : world, &flag, PATIENCE);
+    case SHRINK:
+        /* the shrunk group takes the place of the one that inputs make */
+        return comm_shrink(world, (int)(p->n_off & 1), PATIENCE, &p->group);
+    case ABORT:
+        return comm_abort(world);
     default:
         peers_answer = 0;
         return SYP_OK;
@@ -258,13 +292,15 @@ static void reset(void) {
         store_relaxed(&side[r]->head.notice_epoch, 0);
         memset((void *)side[r]->head.dead, 0, 16);
         memset((void *)side[r]->board.ring, 0, RING_TOUCHED * sizeof(struct symm_call));
+        memset((void *)side[r]->board.vote, 0, SLOTS_TOUCHED * 2 * sizeof(struct vote));
         memset((void *)side[r]->board.slot, 0, SLOTS_TOUCHED * sizeof(struct comm_slot));
     }
     peers_answer = 1;
     alterations_due = 0;
     struct coll_conf conf = {.timeout_ns = PATIENCE, .stall_ns = PATIENCE / 2, .spin_ns = 0, .staging = STAGING};
+    MUST(heap_init(&heap, &region, 1) == SYP_OK);
     MUST(symm_init(&symm, &region, side[ME]->board.ring) == SYP_OK);
-    MUST(coll_open(&coll, &peers, &symm, &conf) == SYP_OK);
+    MUST(coll_open(&coll, &peers, &symm, &heap, &conf) == SYP_OK);
     memset(coll.staging_ready, 1, sizeof coll.staging_ready); /* there is no file to commit */
 }
 
@@ -282,7 +318,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         uint64_t start = fuzz_now;
         int rc = operate(&p, op);
         MUST(expected_of(rc));
-        MUST(fuzz_now - start < 20 * PATIENCE);
+        MUST(fuzz_now - start < 20 * PATIENCE + 3 * NS_PER_S);
         if (rc != SYP_OK) MUST(err_record()->code == rc && err_record()->text[0]);
         MUST(symm_check(&symm) == SYP_OK);
         for (int s = 0; s < SLOTS_TOUCHED; s++) { /* a clock of ours never goes back, whatever the others say theirs is */
@@ -293,6 +329,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     }
     coll_close(&coll);
     symm_fini(&symm);
+    MUST(heap_check(&heap) == SYP_OK);
+    heap_fini(&heap);
     MUST(fuzz_pieces == before);
     return 0;
 }

@@ -168,8 +168,11 @@ static int64_t hear(int fd, struct msghdr *m) {
 }
 
 static int64_t say(int fd, const struct msghdr *m) {
+    size_t n = 0;
     if (conn_at(fd)->ended == 2) return -ECONNRESET;
-    return cut() % 8 ? (int64_t)m->msg_iov[0].iov_len : -EAGAIN;
+    for (size_t i = 0; i < m->msg_iovlen; i++)
+        n += m->msg_iov[i].iov_len;
+    return cut() % 8 ? (int64_t)n : -EAGAIN;
 }
 
 static int wait_for_news(struct pollfd *fds, unsigned n, uint64_t timeout) {

@@ -67,7 +67,7 @@ static void read_head(struct wire *w, struct wire *again) {
     struct wire_head h;
     uint32_t most = w->cap % 2 ? WIRE_HELLO_MAX : WIRE_MAX;
     if (wire_get_head(w, &h, most)) return;
-    MUST(h.length <= most && h.type >= WIRE_HELLO && h.type <= WIRE_LOST && w->pos == WIRE_HEAD);
+    MUST(h.length <= most && h.type >= WIRE_HELLO && h.type <= WIRE_GREET && w->pos == WIRE_HEAD);
     wire_put_head(again, &h);
     same(w, again, 0);
 }

@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 /* fdpass.c keeps its struct to itself; this is what it looks like on the line. */
 struct message {
     uint64_t magic, nonce;
-    int32_t kind, code, n, rank[32];
+    int32_t kind, code, n, rank[32]; /* as many as fit */
 };
 
 static struct input script;
@@ -203,8 +203,8 @@ static int64_t hear(int fd, struct msghdr *h) {
     struct message m = {.magic = MAGIC, .nonce = NONCE, .kind = me == 0 ? 1 : 2, .n = me == 0 ? 1 : world - 1};
     unsigned how = (unsigned)input_number(&script, 1);
     int n_fds = m.n * FDS_PER_RANK, next = 0;
-    size_t len = sizeof m;
-    MUST(conn_open[fd - FIRST_FD] && h->msg_iov[0].iov_len == sizeof m);
+    size_t whole = h->msg_iov[0].iov_len, len = whole;
+    MUST(conn_open[fd - FIRST_FD] && whole <= sizeof m);
     if (how == 1) return -EAGAIN;
     if (how == 2) h->msg_controllen = 0;
     if (how == 2) return 0;
@@ -217,7 +217,7 @@ static int64_t hear(int fd, struct msghdr *h) {
         size_t at = input_number(&script, 1) % 64;
         ((uint8_t *)&m)[at] ^= (uint8_t)input_number(&script, 1);
     }
-    if (how == 4) len = input_number(&script, 1) % sizeof m;
+    if (how == 4) len = input_number(&script, 1) % whole;
     memcpy(h->msg_iov[0].iov_base, &m, len);
     h->msg_flags = how == 5 ? MSG_TRUNC : how == 6 ? MSG_CTRUNC : 0;
     size_t room = (h->msg_controllen - CMSG_LEN(0)) / sizeof(int);

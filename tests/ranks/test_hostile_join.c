@@ -278,7 +278,7 @@ static void listens_at_the_address_given_and_nowhere_else(void) {
     listens_at("127.0.0.2", "0200007F", NULL);
     listens_at("localhost", lo4, lo6);
     if (!have_ipv6()) {
-        check_skip("no hardware address of IPv6 on the loopback of this machine");
+        check_skip("no IPv6 on the loopback of this machine");
         return;
     }
     listens_at("[::1]", NULL, lo6);
@@ -313,7 +313,7 @@ static void joins_inside_a_network_namespace(void) {
     int status;
     waitpid(pid, &status, 0);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
-        check_skip("no permission to make a network namespace; no hardware for it in this machine's terms");
+        check_skip("no permission to make a network namespace");
         return;
     }
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -378,8 +378,8 @@ static void joins_between_two_network_namespaces(void) {
     struct pair_result *p = r.shared;
     int failed = ranks_wait(&r, 60, -1);
     if (p->ready < 0)
-        check_skip(p->ready == -1 ? "no permission to make a network namespace; no hardware for it in this machine's terms"
-                                  : "no cable between two network namespaces: ip is missing or the kernel has no veth (no hardware)");
+        check_skip(p->ready == -1 ? "no permission to make a network namespace"
+                                  : "no cable between two network namespaces: ip is missing, or the kernel has no veth");
     else
         CHECK_EQ(failed, 0);
     if (failed && p->ready > 0) fprintf(stderr, "%s\n%s\n", p->text[0], p->text[1]);

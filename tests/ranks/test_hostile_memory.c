@@ -166,6 +166,12 @@ static int attack_with_own_control(struct world *w, uint64_t seed) {
     uint64_t slot = sizeof(struct control_head) + offsetof(struct board, slot);
     while (os->now() < end) {
         uint64_t x = check_random(&state), how = x % 8, at;
+        struct comm_post *post = &((struct board *)peers_own_body(&w->peers))->slot[0].post[x >> 8 & 1];
+        if (x >> 9 & 1) { /* buffers that lie anywhere */
+            post->flags = POST_SEND_IN_POOL | POST_RECV_IN_POOL;
+            post->send_off = post->recv_off = check_random(&state) >> (x >> 10 & 31);
+            if (x >> 16 & 15) continue;
+        }
         at = how < 5 ? slot + (x >> 8) % sizeof(struct comm_slot) : how < 7 ? sizeof(struct control_head) + (x >> 8) % 4096 : (x >> 8) % len;
         uint64_t value = how % 2 ? check_random(&state) : check_random(&state) % 512;
         memcpy(control + at, &value, at + 8 <= len ? 8 : 1);

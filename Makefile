@@ -4,7 +4,8 @@
 #   make [all]        library, tools, module           make check        the tests (CI)
 #   make demo         train a classifier on 2 ranks    make check-long   full counts and heavy packages
 #   make bench        measurements                     make check-asan | check-ubsan | check-tsan
-#   make install      PREFIX=/usr/local DESTDIR=       make deps | format | clean
+#   make install      PREFIX=/usr/local DESTDIR=       make fuzz          FUZZ_RUNS=20000 for each parser
+#   make deps | format | clean
 #
 # Variables: CC, CFLAGS (added last), B (build folder, default build), SAN=address|undefined|thread, V=1 shows the commands.
 
@@ -50,7 +51,7 @@ RANKS    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/ranks/test_*.c))
 FAULT    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/test_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all demo check check-long check-asan check-ubsan check-tsan check-static bench install deps format clean tests
+.PHONY: all demo check check-long check-asan check-ubsan check-tsan check-static bench install deps format clean tests fuzz fuzzers
 .SECONDARY:
 
 all: $(B)/.deps
@@ -133,11 +134,30 @@ $(B)/tests/%: $(B)/tobj/tests/%.o $(B)/libtest.a
 	$(Q)$(CC) $(LDBASE) -o $@ $< $(B)/libtest.a -lcunit -lpthread -lm
 tests: $(UNIT) $(RANKS) $(FAULT)
 
+# Fuzz targets: the library once more, by clang, with its fuzzer and sanitizers.
+FUZZ     = $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SAN = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FUZZ_OBJ = $(LIB_SRC:%.c=$(B)/fobj/%.o) $(B)/fobj/tests/fuzz/fuzz.o
+$(B)/fobj/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)echo "  CC  $< (fuzz)"
+	$(Q)clang $(BASE) -DSYP_TEST_POINTS $(FUZZ_SAN) $(DEP) -c $< -o $@
+$(B)/libfuzz.a: $(FUZZ_OBJ)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$(B)/fuzz/%: $(B)/fobj/tests/fuzz/fuzz_%.o $(B)/libfuzz.a
+	@mkdir -p $(@D)
+	$(Q)echo "  LD  $@"
+	$(Q)clang -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(B)/libfuzz.a
+fuzzers: $(FUZZ)
+fuzz: $(B)/.deps
+	@CI=1 $(MAKE) --no-print-directory fuzzers
+	@B=$(B) FUZZ_RUNS=$(FUZZ_RUNS) sh tests/fuzz/run.sh
+
 check: $(B)/.deps
-	@CI=1 $(MAKE) --no-print-directory products tests
+	@CI=1 $(MAKE) --no-print-directory products tests fuzzers
 	@B=$(B) sh tests/run.sh quick
 check-long: $(B)/.deps
-	@CI=1 $(MAKE) --no-print-directory products tests
+	@CI=1 $(MAKE) --no-print-directory products tests fuzzers
 	@B=$(B) sh tests/run.sh long
 check-asan check-ubsan check-tsan: check-%: $(B)/.deps
 	@CI=1 $(MAKE) --no-print-directory SAN=$(SAN_$*) B=build/$(SAN_$*) tests build/$(SAN_$*)/modules/sympool-topo.so build/$(SAN_$*)/modules/sympool-auth.so

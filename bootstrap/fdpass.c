@@ -194,10 +194,11 @@ static int recv_message(const struct exchange *x, int fd, struct message *m, int
     int64_t n = os->recv(fd, &h);
     /* It closed without reading all we sent: the kernel says so once, before what it had sent itself. */
     if (n == -ECONNRESET) n = os->recv(fd, &h);
-    if (n == 0 || n == -ECONNRESET) return 0;
+    if (n == -ECONNRESET) return 0;
     if (n < 0) return (int)n;
     *n_fds = collect_fds(&h, fds);
     int r = 1;
+    if (n == 0 && *n_fds == 0) return 0; /* else an empty message, whose descriptors are here nevertheless */
     if (h.msg_flags & MSG_CTRUNC)
         r = -EMFILE;
     else if (n != (int64_t)sizeof *m || (h.msg_flags & MSG_TRUNC) || m->magic != FDPASS_MAGIC ||

@@ -401,6 +401,7 @@ static int map_peer_data(struct peers *p, int rank, int fd) {
     int rc = p->region->backend->import_fd(&peer->imported, fd, len, p->data_window + (uint64_t)rank * p->data_stride);
     if (rc != SYP_OK) {
         err_prefix("map the pool of rank %d (pid %d)", rank, p->roster.rank[rank].pid);
+        if (rc == SYP_EINVAL) err_record()->code = SYP_EJOIN; /* not our caller's argument: the peer's file */
         return err_peer(rank, p->roster.rank[rank].pid);
     }
     peer->data = peer->imported.base;

@@ -241,7 +241,9 @@ int wire_get_notice(struct wire *w, struct notice *n) {
     n->pid = (int64_t)wire_get_u64(w);
     wire_get_text(w, n->text, sizeof n->text);
     if (w->bad || w->pos != w->cap) return err_set(SYP_EJOIN, "notice: cut short or too long");
-    if (n->code >= 0 || n->code < -1000) return err_set(SYP_EJOIN, "notice: %d is not an error", n->code);
+    if (n->code != SYP_EJOIN && n->code != SYP_EPEER && n->code != SYP_ETIMEOUT) /* it becomes the caller's own */
+        return err_set(SYP_EJOIN, "notice: %d is no error that ranks tell each other", n->code);
+    if (!n->text[0]) return err_set(SYP_EJOIN, "notice: it says nothing");
     if (n->peer < -1 || n->peer >= MAX_WORLD) return err_set(SYP_EJOIN, "notice: rank out of range");
     for (char *p = n->text; *p; p++) /* it goes into a log */
         if ((unsigned char)*p < ' ' || *p == 127) *p = '?';

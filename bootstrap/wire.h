@@ -61,7 +61,7 @@ struct hello {
 /* Bad news: payload of WIRE_REJECT and WIRE_LOST. */
 #define WIRE_NOTICE_TEXT 900
 struct notice {
-    int32_t code; /* SYP_E*; 0 = none */
+    int32_t code; /* SYP_EJOIN, SYP_EPEER or SYP_ETIMEOUT; 0 = none */
     int32_t peer; /* rank to blame, -1 = none */
     int64_t pid;  /* of that rank, 0 = unknown */
     char text[WIRE_NOTICE_TEXT + 1];

@@ -219,6 +219,12 @@ static int too_late(const struct agreement *a, uint64_t start, uint64_t now) {
     return err_peer(rank, pid);
 }
 
+/* Ballots end when nobody else has begun a higher one; a number that cannot be exceeded was made by nobody. */
+static int outbid(const struct agreement *a) {
+    return err_set(SYP_EPEER, "%s %llu on group %d: the ballots of the members do not come to an end: the control data of one of them is damaged",
+                   op_name((int)a->mine->kind), (unsigned long long)a->number, a->c->slot);
+}
+
 static int expelled(const struct agreement *a) {
     return err_set(SYP_EABORTED, "%s %llu on group %d: the other members have given this rank up, because it did not come in time; they go on "
                                  "without it", op_name((int)a->mine->kind), (unsigned long long)a->number, a->c->slot);
@@ -233,7 +239,9 @@ int agree_run(struct comm *c, const struct proposal *mine, int give_up, uint64_t
     while (!adopt(&a, out)) {
         if (leader(&a) == c->me && (a.give_up || first_missing(&a) == c->n)) {
             propose(&a);
-            if (!load_relaxed(&a.own->decided)) os->sleep((uint64_t)(c->me + 1) * 50 * NS_PER_US); /* two that compete fall out of step */
+            if (load_relaxed(&a.own->decided)) continue;
+            if (os->now() >= deadline + NS_PER_S) return outbid(&a);
+            os->sleep((uint64_t)(c->me + 1) * 50 * NS_PER_US); /* two that compete fall out of step */
             continue;
         }
         now = os->now();

@@ -53,8 +53,12 @@ static void free_members(struct comm *c) {
     c->member = NULL;
 }
 
+#define CLOCK_MAX (1ull << 55) /* no slot counts that far, and a clock above it would wrap the id of the group */
 int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n) {
     struct comm *c = &k->comm[slot];
+    if (start && (start >= CLOCK_MAX || start <= load_relaxed(&own_board(k)->slot[slot].phase)))
+        return err_set(SYP_EPEER, "make group %d: its members' clocks say that it begins at %llu, which cannot be: the control data of one of them "
+                                  "is damaged", slot, (unsigned long long)start);
     struct comm_member *member = map_alloc((size_t)n * (sizeof *member + sizeof *c->rank));
     free_members(c);
     if (!member) return err_set(SYP_ENOMEM, "comm_create: no memory for a group of %d members", n);

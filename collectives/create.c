@@ -166,6 +166,7 @@ static int take_slot(struct comm *parent, const struct request *r, const int *ra
 static int create(struct comm *parent, const int *ranks, int n, int refused, struct comm **out) {
     struct request r;
     int rc, busy;
+    uint64_t end = deadline_after(os->now(), parent->coll->conf.timeout_ns);
     do {
         struct create_round mine = {.list_digest = refused ? 0 : list_digest(ranks, n)};
         mine.busy = !slots_offer(parent, mine.free_slots, &mine.clock);
@@ -175,6 +176,12 @@ static int create(struct comm *parent, const int *ranks, int n, int refused, str
         if (rc == SYP_OK && !busy) rc = take_slot(parent, &r, ranks, n, out);
         if (rc != SYP_OK || !busy || !mine.busy) slots_done(parent);
         if (rc == SYP_OK && busy) os->yield();
+        if (rc == SYP_OK && busy && os->now() >= end) {
+            err_set(SYP_ETIMEOUT, "comm_create on group %d: after %llu ms a member is still choosing a slot for another group", parent->slot,
+                    (unsigned long long)(parent->coll->conf.timeout_ns / (int64_t)NS_PER_MS));
+            parent->why = *err_record();
+            rc = comm_break(parent, SYP_ETIMEOUT, -1, r.sequence);
+        }
     } while (rc == SYP_OK && busy);
     return rc;
 }

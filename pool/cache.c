@@ -143,7 +143,7 @@ const char *cache_check(const struct cache *c, const struct space *s) {
     for (uint32_t bin = 0; bin < CACHE_BINS; bin++) {
         uint32_t n = 0;
         for (uint32_t entry = c->bin[bin]; entry; entry = entry_at(c, entry)->next) {
-            if (n++ == c->n_in_bin[bin]) return "a bin of the cache is damaged";
+            if (n++ == c->n_in_bin[bin] || entry >= c->entries.next) return "a bin of the cache is damaged";
             const struct cache_entry *e = entry_at(c, entry);
             if (!e->block || e->block >= s->blocks.next) return "a cache entry names no block";
             const struct space_block *b = space_at(s, e->block);

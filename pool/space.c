@@ -478,15 +478,15 @@ static int check_tree(const struct space *s, uint32_t n, uint32_t up, uint64_t *
     --*budget;
     const struct space_block *b = space_at(s, n);
     if (b->up != up || b->state != SPACE_FREE) return -1;
-    if (b->color == RED && (is_red(s, b->left) || is_red(s, b->right))) return -1;
     int left = check_tree(s, b->left, n, budget, depth + 1), right = check_tree(s, b->right, n, budget, depth + 1);
     if (left < 0 || left != right) return -1;
+    if (b->color == RED && (is_red(s, b->left) || is_red(s, b->right))) return -1; /* both are records by now */
     return left + (b->color == BLACK);
 }
 
 static const char *check_tree_order(const struct space *s, uint64_t n_free) {
     uint64_t budget = n_free;
-    if (is_red(s, s->root) || check_tree(s, s->root, 0, &budget, 0) < 0) return "tree of free blocks is damaged";
+    if (check_tree(s, s->root, 0, &budget, 0) < 0 || is_red(s, s->root)) return "tree of free blocks is damaged";
     if (budget != 0) return "a free block is not in the tree";
     if (!s->root) return NULL;
     for (uint32_t n = tree_at_least(s, 0), next; (next = tree_next(s, n)) != 0; n = next)
@@ -494,7 +494,21 @@ static const char *check_tree_order(const struct space *s, uint64_t n_free) {
     return NULL;
 }
 
+/* So that a look-up ends, and meets records only. */
+static const char *check_index(const struct space *s) {
+    uint64_t n = 0;
+    if (!is_pow2((uint64_t)s->index_mask + 1)) return "the size of the index is damaged";
+    for (uint64_t i = 0; i <= s->index_mask; i++) {
+        if (s->index[i] && !is_record(s, s->index[i])) return "the index holds something that is not a block";
+        n += s->index[i] != 0;
+    }
+    if (n != s->index_used || n > s->index_mask) return "the index holds something that is not a block";
+    return NULL;
+}
+
 const char *space_check(const struct space *s) {
+    const char *damage = check_index(s);
+    if (damage) return damage;
     uint64_t at = s->begin, used = 0, n_used = 0, n_free = 0, n_blocks = 0;
     uint32_t prev = 0;
     for (uint32_t n = s->first; n; prev = n, n = space_at(s, n)->next) {

@@ -252,9 +252,20 @@ int symm_walk(struct symm *s, int (*fn)(void *arg, const syp_block *b), void *ar
     return rc;
 }
 
+static const char *check_locked(const struct symm *s) {
+    const char *damage = space_check(&s->space);
+    for (uint32_t n = damage ? 0 : s->space.first; n; n = space_at(&s->space, n)->next)
+        if (space_at(&s->space, n)->state != SPACE_FREE && space_at(&s->space, n)->state != SPACE_LIVE)
+            return "a block is neither live nor free";
+    if (damage) return damage;
+    struct symm_record last = {0}; /* of no calls, the digest is 0, too */
+    int sound = s->calls == 0 || symm_read_call(s->ring, s->calls, &last);
+    return sound && last.digest == s->digest ? NULL : "the count of calls or their digest is not that of the last call";
+}
+
 int symm_check(struct symm *s) {
     lock_take(&s->lock);
-    const char *damage = space_check(&s->space);
+    const char *damage = check_locked(s);
     lock_drop(&s->lock);
     return damage ? err_set(SYP_ESTATE, "check the symmetric region: %s", damage) : SYP_OK;
 }

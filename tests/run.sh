@@ -4,7 +4,7 @@
 # sh tests/run.sh quick|long|asan|ubsan|tsan [PART]
 #
 # Runs, one at a time since many are sensitive to timing, whatever is there of: tools/checks/*.sh, the programs test_*
-# of tests/{unit,ranks,fault} as built in $B, and tests/{ranks,fault}/*.sh.  PART: only those whose name contains it.
+# of tests/{unit,ranks,fault} as built in $B, and tests/{ranks,fault,fuzz}/*.sh.  PART: only those whose name contains it.
 # The sanitizer modes run the programs alone, without those of tests/fault; tsan only those whose source has the line
 # "/* tsan: yes */".
 #
@@ -116,6 +116,7 @@ quick | long)
     scripts tests/ranks
     programs fault
     scripts tests/fault
+    scripts tests/fuzz
     ;;
 *)
     programs unit

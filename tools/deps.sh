@@ -9,7 +9,7 @@ set -eu
 PACKAGES="
 gcc make binutils libc6-dev
 libhwloc-dev libnuma-dev libsodium-dev libjansson-dev zlib1g-dev dataset-fashion-mnist
-libcunit1-dev g++ pkg-config valgrind clang libclang-rt-14-dev spin strace python3 man-db procps
+libcunit1-dev g++ pkg-config valgrind clang libclang-rt-14-dev spin strace python3 man-db procps iproute2 util-linux
 "
 PACKAGES_HEAVY="python3-numpy python3-torch"
 

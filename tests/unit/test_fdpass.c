@@ -161,7 +161,7 @@ static void say(int fd, const struct talk *t) {
     char control[CMSG_SPACE(sizeof(int) * 200)] = {0};
     char big[4096] = {0};
     memcpy(big, &m, sizeof m);
-    struct iovec iov = {big, t->len < 0 ? sizeof m : (size_t)t->len};
+    struct iovec iov = {big, t->len == -1 ? sizeof m : t->len < 0 ? 0 : (size_t)t->len};
     struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
     if (t->n_fds) {
         h.msg_control = control;
@@ -215,6 +215,7 @@ static void bad_talk(void) {
         {0, -1, 3, magic, 1, 0, SYP_EJOIN, "as rank 0"},
         {0, -1, 3, magic, 1, 5, SYP_EJOIN, "as rank 5"},
         {0, -1, 3, magic, 1, -4, SYP_EJOIN, "as rank -4"},
+        {0, -2, 3, magic, 1, 1, SYP_EJOIN, "another protocol"}, /* no bytes at all, but descriptors */
         {0, 0, 0, magic, 1, 1, SYP_EPEER, "closed the connection"},
     };
     for (size_t i = 0; i < sizeof talks / sizeof talks[0]; i++) {

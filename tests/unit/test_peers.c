@@ -371,6 +371,22 @@ static void replace(int *fd, int by) {
 static void spoil_control_device(struct local_rank *l) {
     replace(&l->peers.control.fd, os->open_read("/dev/zero"));
 }
+/* A folder in place of each of the three. */
+static void spoil_data_folder(struct local_rank *l) {
+    replace(&l->region.mem.fd, os->open_read("/"));
+}
+static void spoil_control_folder(struct local_rank *l) {
+    replace(&l->peers.control.fd, os->open_read("/"));
+}
+static void spoil_exchange_folder(struct local_rank *l) {
+    replace(&l->peers.exchange.fd, os->open_read("/"));
+}
+static void spoil_exchange_device(struct local_rank *l) {
+    replace(&l->peers.exchange.fd, os->open_read("/dev/zero"));
+}
+static void spoil_data_file(struct local_rank *l) {
+    replace(&l->region.mem.fd, os->open_read("/proc/self/exe"));
+}
 static void spoil_control_seals(struct local_rank *l) {
     replace(&l->peers.control.fd, os->memfd("wrong", 0));
     os->file_resize(l->peers.control.fd, l->peers.control.len);
@@ -433,7 +449,12 @@ static const struct wrong wrongs[] = {
     {"exchange seals", spoil_exchange_seals, SYP_EJOIN, "exchange segment's seals", 0},
     {"exchange size", spoil_exchange_size, SYP_EJOIN, "exchange segment's size is 0", 0},
     {"data seals", spoil_data_seals, 1, "rank 1", 0},
-    {"data size", spoil_data_size, 1, "rank 1", 0},
+    {"data size", spoil_data_size, SYP_EJOIN, "rank 1", 0},
+    {"data folder", spoil_data_folder, SYP_EJOIN, "rank 1", 0},
+    {"data file", spoil_data_file, SYP_EJOIN, "rank 1", 0},
+    {"control folder", spoil_control_folder, SYP_EJOIN, "no memory file", 0},
+    {"exchange folder", spoil_exchange_folder, SYP_EJOIN, "no memory file", 0},
+    {"exchange device", spoil_exchange_device, SYP_EJOIN, "no memory file", 0},
     {"control unsealable", spoil_control_unsealable, SYP_EJOIN, "control segment's seals", 0},
     {"exchange unsealable", spoil_exchange_unsealable, SYP_EJOIN, "exchange segment's seals", 0},
     {"data unsealable", spoil_data_unsealable, SYP_EJOIN, "pool's seals", 0},

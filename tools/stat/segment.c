@@ -119,7 +119,7 @@ static uint64_t load(const _Atomic uint64_t *word) {
 /* Pairs with the odd and even turns of stats_op_begin and stats_op_end.  A stopped writer may leave it odd for ever:
  * bounded. */
 static void read_op(const struct stats_op *raw, struct op *out) {
-    uint64_t before = 0, after = 1;
+    uint64_t before = 0, after = 1, waits_for = 0;
     for (int i = 0; i < 100 && (before != after || (before & 1) != 0); i++) {
         if (i >= 10) nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
         before = atomic_load_explicit(&raw->turn, memory_order_acquire);
@@ -130,13 +130,13 @@ static void read_op(const struct stats_op *raw, struct op *out) {
         out->bytes = load(&raw->bytes);
         out->start_ns = load(&raw->start_ns);
         out->end_ns = load(&raw->end_ns);
-        out->waits_for = (int64_t)load(&raw->waits_for) - 1;
+        waits_for = load(&raw->waits_for);
         out->result = load(&raw->result);
         atomic_thread_fence(memory_order_acquire);
         after = load(&raw->turn);
     }
     out->torn = before != after || (before & 1) != 0;
-    if (out->waits_for >= INT32_MAX || out->waits_for < -1) out->waits_for = -1;
+    out->waits_for = waits_for <= INT32_MAX ? (int64_t)waits_for - 1 : -1;
 }
 
 static int read_ops(const struct segment *s, struct view *v, char *why, size_t cap) {

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See the header. */
+#include "tests/fuzz/fuzz.h"
+
+#include <errno.h>
+#include <poll.h>
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+
+uint64_t fuzz_now = 1;
+size_t fuzz_largest;
+long fuzz_pieces;
+
+static uint64_t now(void) {
+    return fuzz_now += NS_PER_US;
+}
+
+static int sleep_at_once(uint64_t ns) {
+    fuzz_now += ns;
+    return 0;
+}
+
+static void yield_at_once(void) {
+    fuzz_now += NS_PER_US;
+}
+
+static int64_t write_nowhere(int fd, const void *buf, size_t len) {
+    (void)fd, (void)buf;
+    return (int64_t)len;
+}
+
+static int map_from_heap(void *addr, size_t len, int prot, int fd, uint64_t off, void **out) {
+    (void)prot, (void)off;
+    MUST(addr == NULL && fd == -1);
+    if (len > fuzz_largest) fuzz_largest = len;
+    *out = calloc(1, len);
+    fuzz_pieces += *out != NULL;
+    return *out ? 0 : -ENOMEM;
+}
+
+static int unmap_to_heap(void *addr, size_t len) {
+    (void)len;
+    free(addr);
+    fuzz_pieces--;
+    return 0;
+}
+
+struct os_ops fuzz_os;
+
+uint64_t input_number(struct input *in, unsigned bytes) {
+    uint64_t v = 0;
+    for (unsigned i = 0; i < bytes && in->left; i++, in->at++, in->left--)
+        v |= (uint64_t)*in->at << (8 * i);
+    return v;
+}
+
+size_t input_bytes(struct input *in, void *out, size_t len) {
+    size_t n = len < in->left ? len : in->left;
+    memcpy(out, in->at, n);
+    memset((char *)out + n, 0, len - n);
+    in->at += n;
+    in->left -= n;
+    return n;
+}
+
+static const char *seeds_at;
+
+void fuzz_seed(const void *bytes, size_t len) {
+    static unsigned count;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/seed-%03u", seeds_at, count++);
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(bytes, 1, len, f) != len || fclose(f)) {
+        fprintf(stderr, "cannot write %s\n", path);
+        exit(1);
+    }
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    (void)argc, (void)argv;
+    fuzz_os = os_linux;
+    fuzz_os.now = now;
+    fuzz_os.sleep = sleep_at_once;
+    fuzz_os.yield = yield_at_once;
+    fuzz_os.write = write_nowhere;
+    fuzz_os.map = map_from_heap;
+    fuzz_os.unmap = unmap_to_heap;
+    os_swap(&fuzz_os);
+    fuzz_start();
+    seeds_at = getenv("FUZZ_SEEDS");
+    if (seeds_at) {
+        fuzz_seeds();
+        exit(0);
+    }
+    return 0;
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A peer's control segment as hostile bytes, while this rank runs operations: head, life word, notices, ring of symmetric calls, posts,
+ * phases, aborts.
+ *
+ * Three ranks lie in this process's memory; this rank is number 1.  Whenever it looks at the clock or passes a test point, the others
+ * either answer in kind (they mirror this rank's side, as ranks that make the same call would) or one word of theirs is altered.
+ *
+ *   input: per operation its number, the number of alterations and how many occasions pass before; then those: {whose and width, place 2,
+ *          value}
+ */
+#include "bootstrap/control.h"
+#include "collectives/request.h"
+#include "pool/base/point.h"
+#include "pool/base/status.h"
+#include "pool/scope.h"
+#include "tests/fuzz/fuzz.h"
+
+#include <errno.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+#define N 3
+#define ME 1
+#define DATA_LEN (64u << 10)
+#define META_LEN (16u << 10)
+#define STAGING 4096u
+#define SLOTS_TOUCHED 4 /* of the board: groups that an input can make */
+#define RING_TOUCHED 16
+#define LONG 1100
+#define PATIENCE NS_PER_MS
+
+struct side {
+    struct control_head head;
+    struct board board;
+};
+static struct side *side[N];
+static char *data_of[N], *exchange_of[N];
+static struct peers peers;
+static struct peer peer[N];
+static struct roster_entry entry[N];
+static struct region region;
+static _Atomic uint64_t region_bits[DATA_LEN / 4096 / 64 + 1];
+static struct symm symm;
+static struct heap heap;
+static struct coll coll;
+static struct input script;
+static int alterations_due; /* before the peers answer again */
+static int occasions;       /* that pass before the first alteration */
+static int peers_answer;    /* 0: they are silent */
+
+static int commit_nothing(struct backend_region *r, uint64_t off, uint64_t len) {
+    (void)r;
+    MUST(off <= DATA_LEN && len <= DATA_LEN - off);
+    return SYP_OK;
+}
+static unsigned no_caps(void) {
+    return BACKEND_HOST_ACCESS;
+}
+static int event_at_once(void *stream, backend_event *out) {
+    (void)stream;
+    *out = 0;
+    return SYP_OK;
+}
+static int event_done(backend_event e) {
+    (void)e;
+    return 1;
+}
+static const struct backend_ops backend = {
+    .name = "fuzz", .caps = no_caps, .commit = commit_nothing, .event_record = event_at_once, .event_query = event_done};
+
+/* The others do what this rank does. */
+static void mirror(void) {
+    for (int r = 0; r < N; r++) {
+        if (r == ME) continue;
+        memcpy((void *)side[r]->board.ring, (const void *)side[ME]->board.ring, RING_TOUCHED * sizeof(struct symm_call));
+        for (int s = 0; s < SLOTS_TOUCHED; s++) {
+            struct comm_slot *his = &side[r]->board.slot[s];
+            const struct comm_slot *mine = &side[ME]->board.slot[s];
+            memcpy(his->post, mine->post, sizeof his->post);
+            store_relaxed(&his->phase, load_relaxed((atom64 *)&mine->phase));
+            store_relaxed(&his->current, load_relaxed((atom64 *)&mine->current));
+            for (int i = 0; i < 2; i++) {
+                struct vote *v = &side[r]->board.vote[s][i];
+                memcpy((void *)v, (const void *)&side[ME]->board.vote[s][i], offsetof(struct vote, promised));
+            }
+        }
+    }
+}
+
+/* Regions of a peer's segment that this library reads, one after the other. */
+static void alter(void) {
+    unsigned how = (unsigned)input_number(&script, 1), width = 1u << (how >> 2 & 3);
+    struct side *s = side[how & 1 ? 2 : 0];
+    size_t at = input_number(&script, 2);
+    uint64_t value = input_number(&script, width);
+    const struct {
+        void *base;
+        size_t len;
+    } part[] = {{&s->board.slot[0], SLOTS_TOUCHED * sizeof(struct comm_slot)},
+                {&s->board.ring[0], RING_TOUCHED * sizeof(struct symm_call)},
+                {&s->board.vote[0], SLOTS_TOUCHED * 2 * sizeof(struct vote)},
+                {&s->head.life, 4},
+                {&s->head.notice_epoch, 8 + 8}};
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        if (at < part[i].len) {
+            memcpy((char *)part[i].base + at, &value, width < part[i].len - at ? width : part[i].len - at);
+            return;
+        }
+        at -= part[i].len;
+    }
+    data_of[how & 1 ? 2 : 0][at % DATA_LEN] = (char)value; /* and of its pool, which nobody may trust either */
+}
+
+static void meanwhile(void) {
+    if (peers_answer) mirror();
+    if (occasions > 0) {
+        occasions--;
+        return;
+    }
+    for (; alterations_due && script.left; alterations_due--) {
+        alter();
+        if (alterations_due % 4 == 0) {
+            alterations_due--;
+            break; /* the rest at the next occasion */
+        }
+    }
+}
+
+static uint64_t now_meanwhile(void) {
+    meanwhile();
+    return fuzz_now += 50 * NS_PER_US;
+}
+
+static void yield_meanwhile(void) {
+    meanwhile();
+    fuzz_now += 50 * NS_PER_US;
+}
+
+static int futex_meanwhile(const void *word, uint32_t expected, uint64_t timeout) {
+    (void)word, (void)expected;
+    meanwhile();
+    fuzz_now += timeout;
+    return -ETIMEDOUT;
+}
+
+static int wake_in_a_board(const void *word, int n) {
+    (void)n;
+    int of_a_board = 0;
+    for (int r = 0; r < N; r++)
+        of_a_board |= (const char *)word >= (char *)side[r] && (const char *)word < (char *)(side[r] + 1);
+    MUST(of_a_board);
+    return 0;
+}
+
+static void at_point(const char *name) {
+    (void)name;
+    if (alterations_due % 2) meanwhile();
+}
+
+static int no_file(const char *path) {
+    (void)path;
+    return -ENOENT;
+}
+
+static int nobody(int pid) {
+    (void)pid;
+    return 1;
+}
+
+void fuzz_start(void) {
+    fuzz_os.now = now_meanwhile;
+    fuzz_os.yield = yield_meanwhile;
+    fuzz_os.futex_wait = futex_meanwhile;
+    fuzz_os.futex_wake = wake_in_a_board;
+    fuzz_os.open_read = no_file;
+    fuzz_os.process_alive = nobody;
+    test_point_hook = at_point;
+    for (int r = 0; r < N; r++) {
+        side[r] = aligned_alloc(128, round_up(sizeof *side[r], 128));
+        memset((void *)side[r], 0, sizeof *side[r]);
+        data_of[r] = aligned_alloc(64, DATA_LEN);
+        memset(data_of[r], 0, DATA_LEN);
+        exchange_of[r] = calloc(1, COMM_SLOTS * STAGING);
+        peer[r] = (struct peer){.control = &side[r]->head, .data = data_of[r], .exchange = exchange_of[r], .data_len = DATA_LEN,
+                                .exchange_len = COMM_SLOTS * STAGING, .reach = REACH_LOADSTORE};
+        entry[r] = (struct roster_entry){.rank = r, .pid = 4711 + r, .generation = 1};
+    }
+    region = (struct region){.backend = &backend, .mem = {.base = data_of[ME], .len = DATA_LEN, .fd = -1}, .len = DATA_LEN,
+                             .meta = META_LEN, .chunk = 4096, .n_chunks = DATA_LEN / 4096};
+    region.bits = region_bits;
+    region.lock.rank = LOCK_REGION;
+    peers = (struct peers){.n = N, .me = ME, .roster = {.n = N, .n_hosts = 1, .nonce = 1, .rank = entry}, .peer = peer,
+                           .self = &side[ME]->head, .region = &region, .n_local = N, .n_processors = 1, .crowded = 1,
+                           .control = {.fd = -1}, .exchange = {.base = exchange_of[ME], .len = COMM_SLOTS * STAGING, .fd = -1}};
+}
+
+enum { BARRIER, REDUCE_SMALL, REDUCE_POOL, REDUCE_OUTSIDE, SPREAD_SMALL, SPREAD_PEER, SPREAD_ME, SYMM, SYMM_FREE_ONE, GROUP, IN_GROUP,
+       END_GROUP, SILENCE, AGREE, SHRINK, ABORT, N_ORDERS };
+
+void fuzz_seeds(void) {
+    for (int op = 0; op < N_ORDERS; op++) {
+        uint8_t s[2 * 5] = {(uint8_t)op, 0, GROUP, 0, (uint8_t)op, 0, SYMM, 0, BARRIER, 0};
+        fuzz_seed(s, sizeof s);
+        size_t clock = offsetof(struct comm_slot, post[op & 1].payload) + 24; /* of a second group: create_round in comm.c */
+        uint8_t g[] = {GROUP, 0, IN_GROUP, 0, END_GROUP, 0, GROUP, (uint8_t)(1 + 16 * op), 3 << 2, (uint8_t)clock, (uint8_t)(clock >> 8),
+                       0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, IN_GROUP, 0};
+        fuzz_seed(g, sizeof g);
+        size_t votes = SLOTS_TOUCHED * sizeof(struct comm_slot) + RING_TOUCHED * sizeof(struct symm_call);
+        for (size_t at = votes; (op == AGREE || op == SHRINK) && at < votes + 2 * sizeof(struct vote); at += 8) {
+            uint8_t v[] = {(uint8_t)op, 1 + 16 * 2, 3 << 2, (uint8_t)at, (uint8_t)(at >> 8), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                           (uint8_t)op, 0};
+            fuzz_seed(v, sizeof v);
+            v[12] = v[11] = v[10] = v[9] = 0;
+            fuzz_seed(v, sizeof v);
+        }
+        for (size_t at = 0; at < sizeof(struct comm_slot); at += 8) { /* every word of the world's slot, of every operation */
+            uint8_t a[] = {(uint8_t)op, 1, 3 << 2, (uint8_t)at, (uint8_t)(at >> 8), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                           (uint8_t)op, 0};
+            fuzz_seed(a, sizeof a);
+            for (unsigned later = 1; later < (op == GROUP ? 16 : 6); later += op == GROUP ? 1 : 2) {
+                a[1] = (uint8_t)(1 + 16 * later);
+                fuzz_seed(a, sizeof a);
+            }
+        }
+    }
+}
+
+static int expected_of(int rc) {
+    return rc == SYP_OK || rc == SYP_EPEER || rc == SYP_ETIMEOUT || rc == SYP_EMISMATCH || rc == SYP_EABORTED || rc == SYP_EDIVERGED ||
+           rc == SYP_ESTATE || rc == SYP_ENOMEM || rc == SYP_EBUSY;
+}
+
+struct play {
+    struct comm *group;
+    uint64_t off[8];
+    int n_off;
+};
+
+static int operate(struct play *p, unsigned op) {
+    static float outside[LONG], result[LONG]; /* more than a staging area holds */
+    float *in_pool = (float *)(void *)(data_of[ME] + META_LEN);
+    struct comm *world = &coll.comm[0];
+    int all[N] = {0, 1, 2};
+    uint64_t off, flag = 5;
+    switch (op) {
+    case BARRIER:
+        return coll_barrier(world, PATIENCE);
+    case REDUCE_SMALL:
+        return coll_allreduce(world, outside, result, 7, SYP_FLOAT32, SYP_SUM, PATIENCE);
+    case REDUCE_POOL:
+        return coll_allreduce(world, in_pool, in_pool + LONG, 100, SYP_INT32, SYP_MAX, PATIENCE);
+    case REDUCE_OUTSIDE:
+        return coll_allreduce(world, outside, result, LONG, SYP_FLOAT32, SYP_SUM, PATIENCE);
+    case SPREAD_SMALL:
+        return coll_broadcast(world, result, 100, 0, PATIENCE);
+    case SPREAD_PEER:
+        return coll_broadcast(world, result, sizeof result, 2, PATIENCE);
+    case SPREAD_ME:
+        return coll_broadcast(world, outside, sizeof outside, ME, PATIENCE);
+    case SYMM:
+        off = coll_symm_alloc(&coll, 256, 64, 0);
+        if (off != SPACE_NONE && p->n_off < 8) p->off[p->n_off++] = off;
+        return off == SPACE_NONE ? err_record()->code : SYP_OK;
+    case SYMM_FREE_ONE:
+        return p->n_off ? symm_free(&symm, region_at(&region, p->off[--p->n_off])) : SYP_OK;
+    case GROUP:
+        return p->group ? SYP_OK : comm_create(world, all, N, &p->group);
+    case IN_GROUP:
+        return p->group ? coll_allreduce(p->group, outside, result, 100, SYP_FLOAT32, SYP_MIN, PATIENCE) : SYP_OK;
+    case END_GROUP:
+        if (!p->group) return SYP_OK;
+        (void)comm_destroy(p->group);
+        p->group = NULL;
+        return SYP_OK;
+    case AGREE:
+        return comm_agree(p->group ? p->group : world, &flag, PATIENCE);
+    case SHRINK:
+        /* the shrunk group takes the place of the one that inputs make */
+        return comm_shrink(world, (int)(p->n_off & 1), PATIENCE, &p->group);
+    case ABORT:
+        return comm_abort(world);
+    default:
+        peers_answer = 0;
+        return SYP_OK;
+    }
+}
+
+static void reset(void) {
+    for (int r = 0; r < N; r++) {
+        memset((void *)&side[r]->head.life, 0, sizeof side[r]->head.life);
+        store_relaxed(&side[r]->head.notice_epoch, 0);
+        memset((void *)side[r]->head.dead, 0, 16);
+        memset((void *)side[r]->board.ring, 0, RING_TOUCHED * sizeof(struct symm_call));
+        memset((void *)side[r]->board.vote, 0, SLOTS_TOUCHED * 2 * sizeof(struct vote));
+        memset((void *)side[r]->board.slot, 0, SLOTS_TOUCHED * sizeof(struct comm_slot));
+    }
+    peers_answer = 1;
+    alterations_due = 0;
+    struct coll_conf conf = {.timeout_ns = PATIENCE, .stall_ns = PATIENCE / 2, .spin_ns = 0, .staging = STAGING};
+    MUST(heap_init(&heap, &region, 1) == SYP_OK);
+    MUST(symm_init(&symm, &region, side[ME]->board.ring) == SYP_OK);
+    MUST(coll_open(&coll, &peers, &symm, &heap, &conf) == SYP_OK);
+    memset(coll.staging_ready, 1, sizeof coll.staging_ready); /* there is no file to commit */
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
+    struct play p = {0};
+    long before = fuzz_pieces;
+    script = (struct input){data, len};
+    reset();
+    uint64_t phase[SLOTS_TOUCHED] = {0};
+    for (int k = 0; k < 8 && script.left; k++) {
+        unsigned op = (unsigned)input_number(&script, 1) % N_ORDERS;
+        unsigned when = (unsigned)input_number(&script, 1);
+        alterations_due = (int)(when % 16);
+        occasions = (int)(when / 16);
+        uint64_t start = fuzz_now;
+        int rc = operate(&p, op);
+        MUST(expected_of(rc));
+        MUST(fuzz_now - start < 20 * PATIENCE + 3 * NS_PER_S);
+        if (rc != SYP_OK) MUST(err_record()->code == rc && err_record()->text[0]);
+        MUST(symm_check(&symm) == SYP_OK);
+        for (int s = 0; s < SLOTS_TOUCHED; s++) { /* a clock of ours never goes back, whatever the others say theirs is */
+            uint64_t at = load_relaxed(&side[ME]->board.slot[s].phase);
+            MUST(at >= phase[s]);
+            phase[s] = at;
+        }
+    }
+    coll_close(&coll);
+    symm_fini(&symm);
+    MUST(heap_check(&heap) == SYP_OK);
+    heap_fini(&heap);
+    MUST(fuzz_pieces == before);
+    return 0;
+}

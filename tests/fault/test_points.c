@@ -132,7 +132,7 @@ static int failures(struct life *l) {
 
 static int rejoin(struct life *l) {
     add_relaxed(&l->t->ready, 1);
-    CALL(l, world_rejoin(l->w, N + 1, l->deadline ? l->deadline : JOIN_DEADLINE));
+    CALL(l, world_rejoin(l->w, N + 1, JOIN_DEADLINE));
     CALL(l, coll_barrier(&l->w->coll.comm[WORLD_SLOT], l->deadline));
     return 0;
 }
@@ -150,7 +150,7 @@ static int attach(struct ranks *r, struct life *l, int rank, int n) {
     c.meta_size = 1 << 20;
     c.addr = r->addr;
     c.listen_fd = rank == 0 ? r->listen_fd : -1;
-    c.join_timeout_ns = l->p->signal == SIGSTOP ? STOP_DEADLINE : JOIN_DEADLINE;
+    c.join_timeout_ns = JOIN_DEADLINE;
     c.timeout_ns = l->deadline; /* of the calls that take none of their own */
     l->began = os->now();
     return world_attach(l->w, &c);
@@ -272,11 +272,12 @@ static void judge_stop(const struct plan *p, const struct told *t) {
         if (k == p->victim || (may_succeed(p) && !load_acquire((atom64 *)&t->by[k].seen_at))) continue;
         int code = -(int)load_relaxed((atom32 *)&t->by[k].code);
         int named = (int)load_relaxed((atom32 *)&t->by[k].blamed) - 1 == p->victim;
-        int percent = (int)(load_relaxed((atom64 *)&t->by[k].took) * 100 / (uint64_t)STOP_DEADLINE);
+        int joining = !strcmp(t->by[k].operation, "init") || !strcmp(t->by[k].operation, "rejoin");
+        int percent = (int)(load_relaxed((atom64 *)&t->by[k].took) * 100 / (uint64_t)(joining ? JOIN_DEADLINE : STOP_DEADLINE));
         char victim[16];
         snprintf(victim, sizeof victim, "%d", p->victim);
         int ok = CHECK(code == SYP_ETIMEOUT || code == SYP_EJOIN || code == SYP_EBUSY) && CHECK(named || strstr(t->by[k].text, victim)) &&
-                 CHECK(percent <= 170); /* the joins end a little after, for the verdict to arrive */
+                 CHECK(percent <= 120);
         if (percent > longest) longest = percent;
         if (!ok) printf("rank %d stopped at %s: rank %d: %s %d after %d %%: %s\n", p->victim, p->point, k, t->by[k].operation, code, percent, t->by[k].text);
     }

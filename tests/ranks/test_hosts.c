@@ -54,6 +54,37 @@ static void reach(struct ranks *r, int rank, const struct cast *c) {
     syp_free(word);
 }
 
+/* Groups of ranks of one host work, made from the world by the ranks of that host; groups across hosts are refused. */
+static void groups(struct ranks *r, int rank, const struct cast *c) {
+    int here[16], n = 0;
+    for (int k = 0; k < r->n; k++)
+        if (host_of(c, k, r->n) == host_of(c, rank, r->n)) here[n++] = k;
+    syp_comm *g = NULL, *across = (syp_comm *)r;
+    CHECK_EQ(syp_comm_create(SYP_COMM_WORLD, here, n, &g), SYP_OK);
+    CHECK_EQ(syp_comm_size(g), n);
+    for (int i = 0; i < 50; i++) {
+        int32_t sum = rank + i, want = 0;
+        for (int k = 0; k < n; k++)
+            want += here[k] + i;
+        CHECK_EQ(syp_allreduce(&sum, &sum, 1, SYP_INT32, SYP_SUM, g, NULL), SYP_OK);
+        CHECK_EQ(sum, want);
+    }
+    int all[16];
+    for (int k = 0; k < r->n; k++)
+        all[k] = k;
+    CHECK_EQ(syp_comm_create(SYP_COMM_WORLD, all, r->n, &across), SYP_EREACH);
+    CHECK(across == NULL);
+    CHECK_HAS(syp_error_text(), "another host");
+    uint64_t flags = 1;
+    CHECK_EQ(syp_comm_agree(SYP_COMM_WORLD, &flags, NULL), SYP_EREACH);
+    CHECK_EQ(syp_comm_shrink(SYP_COMM_WORLD, 0, NULL, &across), SYP_EREACH);
+    CHECK_EQ(syp_rejoin(0, NULL), SYP_EREACH);
+    CHECK(syp_symm_malloc(64) == NULL);
+    CHECK_EQ(err_record()->code, SYP_EREACH);
+    CHECK_EQ(syp_barrier(g, NULL), SYP_OK);
+    CHECK_EQ(syp_comm_destroy(g), SYP_OK);
+}
+
 static int rank_of_two_hosts(struct ranks *r, int rank, void *arg) {
     const struct cast *c = arg;
     if (!CHECK(attach(r, rank, c) == SYP_OK)) return 1;
@@ -64,6 +95,7 @@ static int rank_of_two_hosts(struct ranks *r, int rank, void *arg) {
     CHECK_EQ(syp_allreduce(&x, &x, 1, SYP_FLOAT32, SYP_SUM, SYP_COMM_WORLD, NULL), SYP_EREACH);
     CHECK_HAS(syp_error_text(), "another host");
     CHECK_EQ(syp_barrier(SYP_COMM_WORLD, NULL), SYP_EREACH);
+    groups(r, rank, c);
     /* the call itself did nothing: the process goes on */
     void *p = syp_malloc(1 << 16);
     CHECK(p != NULL);

@@ -99,7 +99,7 @@ static int operations(struct life *l) {
     int rc;
     for (int i = 0; i < 3; i++) {
         /* somebody else is late, so that the victim passes the point where it sleeps */
-        if (i == 2 && l->w->who.rank == (l->p->victim + 1) % N) os->sleep(3 * NS_PER_MS);
+        if (i == 2 && !strcmp(l->p->point, "wait.sleep") && l->w->who.rank == (l->p->victim + 1) % N) os->sleep(50 * NS_PER_MS);
         CALL(l, coll_barrier(c, l->deadline));
     }
     CALL(l, coll_broadcast(c, l->pool_buffer, 100000, 1, l->deadline));

@@ -105,8 +105,9 @@ static int take(struct rejoin *j, const struct piece *given, int is_new) {
     const uint64_t *words = transport_shm.address(k->peers, j->donor, SEGMENT_EXCHANGE, 0, given->n * sizeof *words);
     if (given->n > k->conf.staging / sizeof *words || !words)
         return err_set(SYP_EPEER, "rejoin: rank %d gives %llu words of state, which cannot be", j->donor, (unsigned long long)given->n);
-    int last = given->last && donor->calls;
-    return symm_restore(k->symm, words, given->n, last ? donor->calls : 0, donor->digest);
+    int rc = symm_restore(k->symm, words, given->n);
+    const struct board *board = peers_control_body(k->peers, j->donor);
+    return rc == SYP_OK && given->last ? symm_restored(k->symm, donor->calls, donor->digest, board->ring) : rc;
 }
 
 /* First rank that cannot go on: its code is everybody's. */

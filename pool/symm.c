@@ -40,22 +40,29 @@ static uint64_t mix(uint64_t digest, uint64_t word) {
     return x ^ (x >> 31);
 }
 
+static uint64_t kind_align_of(const struct symm_record *r) {
+    return (uint64_t)r->kind | (uint64_t)r->align_log2 << 8 | (uint64_t)r->failed << 16;
+}
+
 /*
- * Count one call and show it to the peers.  The entry is invalid (number 0) while its fields change: every field is
- * stored with release, so that a reader who sees a new field sees number 0 or later when it looks again.  Pairs with
- * symm_read_call.
+ * Show a call to the peers.  The entry is invalid (number 0) while its fields change: every field is stored with release, so that a reader who sees a
+ * new field sees number 0 or later when it looks again.  Pairs with symm_read_call.
  */
-static void count_call_locked(struct symm *s, enum symm_kind kind, uint64_t size, uint64_t align, uint64_t off) {
-    uint64_t failed = off == SPACE_NONE;
-    uint64_t kind_align = (uint64_t)kind | (uint64_t)__builtin_ctzll(align) << 8 | failed << 16;
-    uint64_t number = ++s->calls;
-    s->digest = mix(mix(mix(mix(s->digest, number), kind_align), size), off);
-    struct symm_call *call = &s->ring[(number - 1) % SYMM_RING];
+static void show_call_locked(struct symm *s, const struct symm_record *r) {
+    struct symm_call *call = &s->ring[(r->number - 1) % SYMM_RING];
     store_relaxed(&call->number, 0);
-    store_release(&call->digest, s->digest);
-    store_release(&call->size, size);
-    store_release(&call->kind_align, kind_align);
-    store_release(&call->number, number);
+    store_release(&call->digest, r->digest);
+    store_release(&call->size, r->size);
+    store_release(&call->kind_align, kind_align_of(r));
+    store_release(&call->number, r->number);
+}
+
+/* Count one call. */
+static void count_call_locked(struct symm *s, enum symm_kind kind, uint64_t size, uint64_t align, uint64_t off) {
+    int failed = off == SPACE_NONE;
+    struct symm_record r = {.number = ++s->calls, .size = size, .kind = (int)kind, .align_log2 = __builtin_ctzll(align), .failed = failed};
+    r.digest = s->digest = mix(mix(mix(mix(s->digest, r.number), kind_align_of(&r)), size), off);
+    show_call_locked(s, &r);
     stats_add(STAT_SYMM_CALLS, 1);
     stats_set(STAT_SYMM_USED, s->space.used);
     stats_raise(STAT_SYMM_PEAK, s->space.used);
@@ -310,18 +317,26 @@ static void free_gaps_locked(struct symm *s) {
     }
 }
 
-int symm_restore(struct symm *s, const uint64_t *words, size_t n, uint64_t calls, uint64_t digest) {
+int symm_restore(struct symm *s, const uint64_t *words, size_t n) {
     int rc = SYP_OK;
     lock_take(&s->lock);
     for (size_t i = 0; i < n && rc == SYP_OK; i++)
         rc = restore_locked(s, words[i]);
-    if (rc == SYP_OK && calls) {
-        free_gaps_locked(s);
-        s->calls = calls;
-        s->digest = digest;
-        s->space.used_peak = s->space.used;
-        stats_set(STAT_SYMM_USED, s->space.used);
-    }
     lock_drop(&s->lock);
     return rc;
+}
+
+int symm_restored(struct symm *s, uint64_t calls, uint64_t digest, const struct symm_call *ring) {
+    struct symm_record r = {0};
+    lock_take(&s->lock);
+    free_gaps_locked(s);
+    for (uint64_t number = calls > SYMM_RING ? calls - SYMM_RING + 1 : 1; number <= calls; number++)
+        if (symm_read_call(ring, number, &r)) show_call_locked(s, &r);
+    s->calls = calls;
+    s->digest = digest;
+    s->space.used_peak = s->space.used;
+    stats_set(STAT_SYMM_USED, s->space.used);
+    lock_drop(&s->lock);
+    if (calls == 0 || (r.number == calls && r.digest == digest)) return SYP_OK;
+    return err_set(SYP_EINVAL, "restore the symmetric region: call %llu is not the last one that its donor shows", (unsigned long long)calls);
 }

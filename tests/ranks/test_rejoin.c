@@ -111,6 +111,7 @@ static int replacement(struct ranks *r, int rank, void *arg) {
     int rc = attach(r, w, rank, s->n_ranks, s->pool_size);
     if (s->expect != SYP_OK) return rc == SYP_OK;
     NEED(w, rc == SYP_OK);
+    NEED(w, symm_check(&w->pool->symm) == SYP_OK);
     return world_is_whole(w, s) || leave_together(w);
 }
 

@@ -357,6 +357,76 @@ static void readers_never_see_torn_calls(void) {
     munmap(expected, bytes);
 }
 
+/* ------------------------------------------------------------------------------------------------- takeover */
+
+/* Random blocks and gaps in `one`; then its state goes to `two` in pieces of `piece` words. */
+static int hand_over(uint64_t *seed, void **p, int n, size_t piece) {
+    start(&one, 4 * MIB);
+    start(&two, 4 * MIB);
+    for (int i = 0; i < 4 * n; i++) {
+        int k = (int)(check_random(seed) % (unsigned)n);
+        if (p[k]) CHECK_EQ(symm_free(&one.symm, p[k]), SYP_OK);
+        p[k] = p[k] ? NULL : symm_alloc(&one.symm, 1 + check_random(seed) % (64 * KIB), 64, 0);
+    }
+    uint64_t words[700];
+    uint32_t cursor = 0;
+    int rc = SYP_OK;
+    do {
+        size_t got = symm_list(&one.symm, &cursor, words, piece);
+        rc = symm_restore(&two.symm, words, got);
+    } while (cursor && rc == SYP_OK);
+    return rc == SYP_OK ? symm_restored(&two.symm, calls_of(&one), digest_of(&one), one.ring) : rc;
+}
+
+static void a_replacement_goes_on_with_equal_offsets(void) {
+    uint64_t seed = check_seed();
+    static const size_t pieces[] = {1, 7, 64, 700};
+    for (int round = 0; round < (int)check_count(8, 400); round++) {
+        void *p[300] = {0};
+        if (!CHECK(hand_over(&seed, p, 20 + round * 37 % 280, pieces[round % 4]) == SYP_OK)) break;
+        CHECK_EQ(symm_check(&two.symm), SYP_OK);
+        for (int i = 0; i < 500; i++) {
+            int k = (int)(check_random(&seed) % 300);
+            void *twin = p[k] ? region_at(&two.region, off_of(&one, p[k])) : NULL;
+            if (p[k]) {
+                CHECK_EQ(symm_free(&one.symm, p[k]), SYP_OK);
+                CHECK_EQ(symm_free(&two.symm, twin), SYP_OK);
+                p[k] = NULL;
+            } else {
+                uint64_t len = 1 + check_random(&seed) % (64 * KIB);
+                p[k] = symm_alloc(&one.symm, len, 64, 0);
+                twin = symm_alloc(&two.symm, len, 64, 0);
+                CHECK(p[k] ? twin && off_of(&one, p[k]) == off_of(&two, twin) : !twin);
+            }
+        }
+        CHECK(digest_of(&one) == digest_of(&two));
+        finish(&one);
+        finish(&two);
+    }
+}
+
+static void words_that_no_region_has_are_refused(void) {
+    static const uint64_t bad[] = {0, 1, 63, 65 + 1, 4 * MIB + 64, UINT64_MAX, UINT64_MAX - 63, 1ull << 63};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        start(&two, 4 * MIB);
+        CHECK_EQ(symm_restore(&two.symm, &bad[i], 1), SYP_EINVAL);
+        finish(&two);
+    }
+    start(&two, 4 * MIB); /* a ring that does not have the last call */
+    static struct symm_call nothing[SYMM_RING];
+    CHECK_EQ(symm_restored(&two.symm, 5, 99, nothing), SYP_EINVAL);
+    CHECK_HAS(err_record()->text, "call 5");
+    symm_fini(&two.symm);
+    region_close(&two.region);
+    start(&two, 4 * MIB); /* no memory for the blocks */
+    const uint64_t word = 4096 | 1;
+    commit_result = SYP_ENOMEM;
+    CHECK_EQ(symm_restore(&two.symm, &word, 1), SYP_ENOMEM);
+    commit_result = SYP_OK;
+    symm_fini(&two.symm);
+    region_close(&two.region);
+}
+
 int main(void) {
     return check_main("symm",
                       (struct check_test[]){
@@ -368,6 +438,8 @@ int main(void) {
                           {"queries", queries},
                           {"ring_keeps_the_last_calls", ring_keeps_the_last_calls},
                           {"readers_never_see_torn_calls", readers_never_see_torn_calls},
+                          {"a_replacement_goes_on_with_equal_offsets", a_replacement_goes_on_with_equal_offsets},
+                          {"words_that_no_region_has_are_refused", words_that_no_region_has_are_refused},
                           {0},
                       });
 }

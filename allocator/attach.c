@@ -4,6 +4,7 @@
  * star as long as it is open.  Detach runs the table backwards.
  */
 #include "allocator/attach.h"
+#include "allocator/process.h"
 #include "pool/base/conf.h"
 #include "pool/base/log.h"
 #include "pool/base/memory_file.h"
@@ -13,6 +14,7 @@
 #include "bootstrap/claim.h"
 #include "bootstrap/hostid.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #define SMALLEST_POOL (64ull << 10)
@@ -350,7 +352,7 @@ static void undo(struct world *w) {
 
 int world_attach(struct world *w, const syp_config *asked) {
     int process = w->process;
-    memset(w, 0, sizeof *w);
+    memset(w, 0, offsetof(struct world, coll));
     w->process = process;
     w->asked = *asked;
     w->started = os->now();
@@ -433,6 +435,7 @@ int world_rejoin(struct world *w, int n_ranks, int64_t timeout_ns) {
                      w->peers.cap);
     else
         rc = coll_claim(&w->coll);
+    if (rc == SYP_OK && w->process && (rc = process_quiesce(conf_int(CONF_FINALIZE_TIMEOUT))) != SYP_OK) coll_release(&w->coll);
     if (rc == SYP_OK) {
         w->deadline = deadline_after(os->now(), timeout_ns ? timeout_ns : conf_int(CONF_JOIN_TIMEOUT));
         rc = rejoin(w, n_ranks);
@@ -444,6 +447,11 @@ int world_rejoin(struct world *w, int n_ranks, int64_t timeout_ns) {
 
 int world_detach(struct world *w) {
     if (coll_claim(&w->coll) != SYP_OK) {
+        err_prefix("finalize");
+        return err_operation("finalize");
+    }
+    if (w->process && process_quiesce(conf_int(CONF_FINALIZE_TIMEOUT)) != SYP_OK) {
+        coll_release(&w->coll);
         err_prefix("finalize");
         return err_operation("finalize");
     }

@@ -30,10 +30,10 @@ struct world {
     struct peers peers;
     struct pool *pool;
     struct keeper keeper;
-    struct coll coll;
     int claim_fd;             /* the claim on the rank; -1 = none */
     int steps;                /* of the table, done */
     int same_va;
+    struct coll coll;         /* last: outlives the attach, a late caller finds its groups taken */
 };
 
 /* Attach.  asked: complete but for what the environment gives.  On failure everything is undone. */

@@ -9,11 +9,11 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-/* One byte, 1 in the process that wrote it, 0 in a child.  NULL = not needed yet, or refused by the kernel (before 4.14). */
-static _Atomic(volatile char *) guard;
+/* One word, 1 in the process that wrote it, 0 in a child.  NULL = not needed yet, or refused by the kernel (before 4.14). */
+static _Atomic(atom32 *) guard;
 
 void fork_guard(void) {
-    volatile char *page = load_acquire(&guard);
+    atom32 *page = load_acquire(&guard);
     if (!page) {
         void *p;
         if (os->map(NULL, os_page_size(), PROT_READ | PROT_WRITE, -1, 0, &p) < 0) return;
@@ -22,31 +22,26 @@ void fork_guard(void) {
             return;
         }
         page = p;
-        volatile char *expected = NULL;
-        *page = 1;
+        atom32 *expected = NULL;
+        store_relaxed(page, 1); /* the swap publishes it */
         if (!cas_acq_rel(&guard, &expected, page)) os->unmap(p, os_page_size());
         return;
     }
-    *page = 1;
+    store_relaxed(page, 1); /* was 0 only in a child, which has one thread */
 }
 
 int fork_noticed(void) {
-    volatile char *page = load_acquire(&guard);
-    return page && *page == 0;
-}
-
-static int in_use(const struct pool *p) {
-    uint32_t s = load_acquire((atom32 *)&p->state);
-    return (s == POOL_ACTIVE || s == POOL_RETIRED) && p->heap.region;
+    atom32 *page = load_acquire(&guard);
+    return page && load_relaxed(page) == 0;
 }
 
 static void for_all_locks(void (*f)(struct lock *)) {
     for (int i = 0; i < POOLS_MAX; i++)
-        if (in_use(&pools[i]) && pools[i].symm.region) f(&pools[i].symm.lock);
+        if (load_acquire(&pools[i].ready)) f(&pools[i].symm.lock); /* pairs with pool_open, pool_close */
     for (int i = 0; i < POOLS_MAX; i++)
-        if (in_use(&pools[i])) f(&pools[i].heap.lock);
+        if (load_acquire(&pools[i].ready)) f(&pools[i].heap.lock);
     for (int i = 0; i < POOLS_MAX; i++)
-        if (in_use(&pools[i])) f(&pools[i].region.lock);
+        if (load_acquire(&pools[i].ready)) f(&pools[i].region.lock);
 }
 
 /* What this fork holds: pools come and go between prepare and parent. */

@@ -16,18 +16,30 @@ static atom64 bad_frees; /* since load; relaxed, a figure */
 
 /* ----------------------------------------------------------------------------------------- allocate and free */
 
-void *memory_alloc(size_t len, size_t align, uint64_t stream) {
-    const struct world *w = process_world();
-    const struct scope *s = w ? scope_current() : NULL;
-    if (s && s->kind == SYP_SCOPE_SYMMETRIC) {
-        if (w->pool->region.meta) return symm_alloc(&w->pool->symm, len, align, s->index);
+static void *alloc_in_symmetric_scope(const struct scope *s, size_t len, size_t align) {
+    struct world *w;
+    void *p = NULL;
+    if (process_enter("allocation in a symmetric scope", &w) != SYP_OK) return NULL;
+    if (w->pool->region.meta)
+        p = symm_alloc(&w->pool->symm, len, align, s->index);
+    else
         err_set(SYP_EUNSUPPORTED, "allocation in a symmetric scope: meta_size is 0; raise SYMPOOL_META_SIZE");
-        return NULL;
-    }
-    struct pool *p = w ? w->pool : pool_private();
-    if (!p) return NULL;
-    struct heap_want want = {.len = len, .align = align, .stream = stream, .scope = s ? s->index : 0};
-    return heap_alloc(&p->heap, &want);
+    process_leave();
+    return p;
+}
+
+void *memory_alloc(size_t len, size_t align, uint64_t stream) {
+    struct pool *p = process_pool();
+    const struct scope *s = p ? scope_current() : NULL;
+    if (s && s->kind == SYP_SCOPE_SYMMETRIC) return alloc_in_symmetric_scope(s, len, align);
+    int closed = 0; /* by a finalize in another thread, after we looked: private memory, as if we had come later */
+    struct heap_want want = {.len = len, .align = align, .stream = stream, .scope = s ? s->index : 0, .closed = &closed};
+    void *block = p ? heap_alloc(&p->heap, &want) : NULL;
+    if (block || (p && !closed)) return block;
+    want.scope = 0;
+    want.closed = NULL;
+    p = pool_private();
+    return p ? heap_alloc(&p->heap, &want) : NULL;
 }
 
 static int refuse_free(void) {
@@ -38,7 +50,7 @@ static int refuse_free(void) {
 }
 
 int memory_free(void *p) {
-    int forked = process_forked(); /* first: it may change what the pools are */
+    (void)process_forked(); /* first: it may change what the pools are */
     struct pool *pool = pool_find(p);
     int rc;
     if (!pool) {
@@ -46,13 +58,13 @@ int memory_free(void *p) {
         err_set(SYP_EFOREIGN, "free: %p is not in any pool of this process", p);
         return refuse_free();
     }
-    if (pool->inherited || (forked && pool->shared)) return SYP_OK; /* the parent's block */
+    if (pool->inherited) return SYP_OK; /* the parent's block */
     if (load_acquire(&pool->state) == POOL_ACTIVE && region_offset(&pool->region, p) < pool->region.meta)
         rc = symm_free(&pool->symm, p);
     else
         rc = heap_free(&pool->heap, p);
     if (rc != SYP_OK) return refuse_free();
-    if (pool->shared) pool_settle(pool);
+    pool_settle(pool);
     return SYP_OK;
 }
 
@@ -114,7 +126,7 @@ void *syp_realloc(void *p, size_t len) {
         return NULL;
     }
     if (!legal(len, 1)) return fail("realloc");
-    int forked = process_forked();
+    (void)process_forked(); /* first, as above */
     struct pool *pool = pool_find(p);
     size_t old = pool ? usable(pool, p) : 0;
     if (old == 0) {
@@ -125,8 +137,7 @@ void *syp_realloc(void *p, size_t len) {
         err_set(SYP_EUNSUPPORTED, "realloc: %p is a symmetric block; allocate a new one on every rank and copy", p);
         return fail("realloc");
     }
-    int ours = !pool->inherited && !(forked && pool->shared);
-    if (ours && heap_resize(&pool->heap, p, len) == 1) return p;
+    if (!pool->inherited && heap_resize(&pool->heap, p, len) == 1) return p;
     void *q = memory_alloc(len, SPACE_GRAIN, 0);
     if (!q) return fail("realloc");
     memcpy(q, p, old < len ? old : len);
@@ -147,21 +158,14 @@ size_t syp_usable_size(const void *p) {
     return n;
 }
 
-int syp_owner(const void *p, syp_location *out) {
-    int rc = process_usable("owner");
-    if (rc != SYP_OK) return rc;
-    if (!out || out->size < sizeof *out) {
-        err_set(SYP_EINVAL, "owner: out is NULL or out->size is below %zu", sizeof *out);
-        return err_operation("owner");
-    }
-    const struct addr_range *range = addrmap_find(p);
-    if (!range) {
-        err_set(SYP_EFOREIGN, "owner: %p is not in any pool this process knows", p);
-        return err_operation("owner");
-    }
-    syp_location at = {.size = sizeof at, .rank = range->rank, .offset = (uint64_t)((uintptr_t)p - range->base)};
-    struct pool *pool = range->kind == RANGE_POOL ? range->owner : NULL;
-    uint64_t meta = pool ? pool->region.meta : ((struct world *)range->owner)->pool->region.meta;
+/* w: NULL when not attached: then there are no peers' ranges either. */
+static int locate(const void *p, const struct world *w, syp_location *out) {
+    const struct addr_range *found = addrmap_find(p);
+    struct addr_range range = found ? *found : (struct addr_range){0};
+    struct pool *pool = range.kind == RANGE_POOL ? range.owner : NULL;
+    if (!pool && (range.kind != RANGE_PEER || !w)) return err_set(SYP_EFOREIGN, "owner: %p is not in any pool this process knows", p);
+    syp_location at = {.size = sizeof at, .rank = range.rank, .offset = (uint64_t)((uintptr_t)p - range.base)};
+    uint64_t meta = pool ? pool->region.meta : w->pool->region.meta;
     at.where = pool && !pool->shared ? SYP_WHERE_PRIVATE : at.offset < meta ? SYP_WHERE_SYMMETRIC : SYP_WHERE_HEAP;
     uint64_t len = 0;
     if (pool && at.where == SYP_WHERE_SYMMETRIC)
@@ -173,9 +177,20 @@ int syp_owner(const void *p, syp_location *out) {
     return SYP_OK;
 }
 
-void *syp_peer_ptr(const void *p, int rank) {
-    struct world *w;
-    if (process_need("peer_ptr", &w) != SYP_OK) return NULL;
+int syp_owner(const void *p, syp_location *out) {
+    int rc = process_usable("owner");
+    if (rc != SYP_OK) return rc;
+    if (!out || out->size < sizeof *out) {
+        err_set(SYP_EINVAL, "owner: out is NULL or out->size is below %zu", sizeof *out);
+        return err_operation("owner");
+    }
+    const struct world *w = process_enter_quietly(); /* peers' ranges stay while we look */
+    rc = locate(p, w, out);
+    if (w) process_leave();
+    return rc == SYP_OK ? SYP_OK : err_operation("owner");
+}
+
+static void *peer_ptr(const struct world *w, const void *p, int rank) {
     const struct region *own = &w->pool->region;
     if (rank < 0 || rank >= w->peers.n)
         err_set(SYP_EINVAL, "peer_ptr: rank %d is outside 0 .. %d", rank, w->peers.n - 1);
@@ -188,12 +203,23 @@ void *syp_peer_ptr(const void *p, int rank) {
                 (unsigned long long)region_offset(own, p), rank, (unsigned long long)w->peers.peer[rank].data_len);
     else
         return w->peers.peer[rank].data + region_offset(own, p);
-    return fail("peer_ptr");
+    return NULL;
+}
+
+void *syp_peer_ptr(const void *p, int rank) {
+    struct world *w;
+    if (process_enter("peer_ptr", &w) != SYP_OK) return NULL;
+    void *there = peer_ptr(w, p, rank);
+    process_leave();
+    return there ? there : fail("peer_ptr");
 }
 
 void *syp_pool_base(int rank) {
     struct world *w;
-    return process_need("pool_base", &w) == SYP_OK ? syp_peer_ptr(w->pool->region.mem.base, rank) : NULL;
+    if (process_enter("pool_base", &w) != SYP_OK) return NULL;
+    void *there = peer_ptr(w, w->pool->region.mem.base, rank);
+    process_leave();
+    return there ? there : fail("pool_base");
 }
 
 static int in_use(struct pool *p) {
@@ -210,7 +236,7 @@ int syp_walk(int (*fn)(void *arg, const syp_block *block), void *arg) {
     for (int i = 0; rc == SYP_OK && i < POOLS_MAX; i++) {
         struct pool *p = &pools[i];
         if (!in_use(p)) continue;
-        if (p->shared && p->region.meta) rc = symm_walk(&p->symm, fn, arg);
+        rc = symm_walk(&p->symm, fn, arg); /* most pools have none, which is no block */
         if (rc == SYP_OK) rc = heap_walk(&p->heap, fn, arg);
     }
     return rc;
@@ -221,7 +247,7 @@ int syp_check(void) {
     for (int i = 0; rc == SYP_OK && i < POOLS_MAX; i++) {
         struct pool *p = &pools[i];
         if (!in_use(p)) continue;
-        if (p->shared && p->region.meta) rc = symm_check(&p->symm);
+        rc = symm_check(&p->symm);
         if (rc == SYP_OK) rc = heap_check(&p->heap);
         if (rc != SYP_OK) err_operation("check");
     }
@@ -231,25 +257,17 @@ int syp_check(void) {
 int64_t syp_trim(void) {
     int rc = process_usable("trim");
     if (rc != SYP_OK) return rc;
-    uint64_t given = 0;
+    int64_t given = 0;
     for (int i = 0; i < POOLS_MAX; i++) {
         struct pool *p = &pools[i];
         if (!in_use(p)) continue;
-        if (load_acquire(&p->state) == POOL_ACTIVE && p->region.meta) given += symm_trim(&p->symm);
-        given += heap_trim(&p->heap);
+        given += (int64_t)symm_trim(&p->symm);
+        given += (int64_t)heap_trim(&p->heap);
     }
-    return (int64_t)given;
+    return given;
 }
 
-int syp_pool_query(syp_pool_info *out) {
-    struct world *w;
-    int rc = process_need("pool_query", &w);
-    if (rc != SYP_OK) return rc;
-    const size_t oldest = offsetof(syp_pool_info, heap_quarantined); /* fields from here on came later */
-    if (!out || out->size < oldest) {
-        err_set(SYP_EINVAL, "pool_query: out is NULL or out->size is below %zu", oldest);
-        return err_operation("pool_query");
-    }
+static void figures(const struct world *w, syp_pool_info *out) {
     struct pool *p = w->pool;
     syp_pool_info i = {.size = sizeof i, .local_mem_size = p->region.len, .meta_size = p->region.meta};
     lock_take(&p->symm.lock);
@@ -273,5 +291,19 @@ int syp_pool_query(syp_pool_info *out) {
     i.overhead = w->peers.control.len + stats_overhead() + coll_staging_bytes(&w->coll);
     i.bad_frees = load_relaxed(&bad_frees);
     memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
-    return SYP_OK;
+}
+
+int syp_pool_query(syp_pool_info *out) {
+    struct world *w;
+    const size_t oldest = offsetof(syp_pool_info, heap_quarantined); /* fields from here on came later */
+    int rc = process_enter("pool_query", &w);
+    if (rc != SYP_OK) return rc;
+    if (!out || out->size < oldest) {
+        err_set(SYP_EINVAL, "pool_query: out is NULL or out->size is below %zu", oldest);
+        rc = err_operation("pool_query");
+    } else {
+        figures(w, out);
+    }
+    process_leave();
+    return rc;
 }

@@ -44,16 +44,17 @@ int pool_open(struct pool *p, const struct region_conf *conf, int cache_on) {
     debug_conf_read(&debug);
     debug_start(&p->heap, &debug);
     if (!conf->commit_full) purge_init(&p->heap.purge, conf_int(CONF_DECAY));
+    store_release(&p->ready, 1); /* pairs with fork's for_all_locks */
     return SYP_OK;
 }
 
 void pool_close(struct pool *p) {
     if (p->mapped) addrmap_remove((uintptr_t)p->region.mem.base);
     p->mapped = 0;
+    store_release(&p->ready, 0); /* a fork that has its locks already is waited for here */
     symm_fini(&p->symm);
-    heap_fini(&p->heap);
+    heap_fini(&p->heap); /* from here on nobody who holds a lock of this pool looks at the region */
     region_close(&p->region);
-    p->symm.region = p->heap.region = NULL; /* not to be locked by fork any more */
     if (p->window) os->release(p->window, p->window_len);
     p->window = NULL;
     store_release(&p->state, POOL_FREE); /* pairs with pool_new */
@@ -74,9 +75,10 @@ void pool_settle(struct pool *p) {
 
 void pool_retire(struct pool *p) {
     symm_fini(&p->symm);
-    if (!empty(p))
+    uint64_t live = heap_close(&p->heap); /* what other threads allocate from now on comes from elsewhere */
+    if (live)
         log_info("finalize: %llu blocks of the pool are still live; their memory stays with this process until they are freed",
-                 (unsigned long long)p->heap.n_live);
+                 (unsigned long long)live);
     store_release(&p->state, POOL_RETIRED); /* pairs with pool_settle */
     pool_settle(p);
 }

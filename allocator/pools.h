@@ -4,8 +4,8 @@
  *
  *   POOL_FREE -> POOL_ACTIVE (attached, or the private one) -> POOL_RETIRED (detached with live blocks) -> POOL_FREE
  *
- * A struct pool lives in a static table and is never unmapped, so a call that races with finalize finds a lock and an empty heap,
- * not freed memory.
+ * A struct pool lives in a static table and is never unmapped, and its locks are never set up twice: a call that races with finalize finds a
+ * lock and a closed heap, or a heap that came after it, never freed memory.
  */
 #ifndef SYP_ALLOCATOR_POOLS_H
 #define SYP_ALLOCATOR_POOLS_H
@@ -28,6 +28,7 @@ struct pool {
     void *window;        /* address space to give back with the pool, NULL = the region's own */
     uint64_t window_len;
     int mapped;          /* 1 = in the address map */
+    atom32 ready;        /* 1 = its locks are to be taken by fork; release: pool_open, pool_close */
 };
 
 /* An unused entry, POOL_ACTIVE, zero; NULL with the record set. */
@@ -38,7 +39,7 @@ int pool_open(struct pool *p, const struct region_conf *conf, int cache_on);
 void pool_close(struct pool *p);
 /* Detached: close when no block is live, else keep it as memory of this process until the last free (pool_settle). */
 void pool_retire(struct pool *p);
-/* After a free in a retired pool: close it if that was the last block. */
+/* After a free: close the pool if it is retired and that was the last block.  Safe whatever became of the pool meanwhile. */
 void pool_settle(struct pool *p);
 
 /* Enter the pool's addresses into the map, so that pool_find knows them. */

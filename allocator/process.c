@@ -14,6 +14,10 @@ enum { COLD, ATTACHING, ATTACHED, DETACHING };
 static struct world the_world = {.process = 1};
 static atom32 state;  /* acquire/release: claim, settle, process_world */
 static atom32 forked; /* written in the child only */
+static atom32 inside; /* threads between enter and leave; seq_cst against state: process_enter_quietly, process_quiesce */
+/* Of the_world, for readers that do not enter.  Release: attach.  acquire: process_pool. */
+static _Atomic(struct pool *) job_pool;
+static atom32 job_ranks;
 
 int process_forked(void) {
     if (__builtin_expect(fork_noticed(), 0)) process_after_fork(0);
@@ -23,6 +27,11 @@ int process_forked(void) {
 struct world *process_world(void) {
     if (load_acquire(&state) != ATTACHED || process_forked()) return NULL; /* pairs with settle */
     return &the_world;
+}
+
+struct pool *process_pool(void) {
+    if (load_acquire(&state) != ATTACHED || process_forked()) return NULL; /* pairs with settle */
+    return load_acquire(&job_pool);
 }
 
 int process_usable(const char *call) {
@@ -41,6 +50,34 @@ int process_need(const char *call, struct world **out) {
     return err_operation(call);
 }
 
+struct world *process_enter_quietly(void) {
+    atomic_fetch_add_explicit(&inside, 1, memory_order_seq_cst); /* counted before the state is read: pairs with process_quiesce */
+    if (load_seqcst(&state) == ATTACHED && !process_forked()) return &the_world;
+    process_leave();
+    return NULL;
+}
+
+int process_enter(const char *call, struct world **out) {
+    int rc = SYP_OK;
+    while ((*out = process_enter_quietly()) == NULL && (rc = process_need(call, out)) == SYP_OK) {
+    } /* another thread has attached between the two */
+    return rc;
+}
+
+void process_leave(void) {
+    atomic_fetch_sub_explicit(&inside, 1, memory_order_release); /* pairs with process_quiesce */
+}
+
+int process_quiesce(int64_t timeout_ns) {
+    uint64_t deadline = deadline_after(os->now(), timeout_ns);
+    while (load_seqcst(&inside) != 0) { /* the state was changed before: later callers go away again */
+        if (deadline_left(os->now(), deadline) == 0)
+            return err_set(SYP_EBUSY, "another thread of this process is inside a call of sympool; let it return first");
+        os->sleep(20 * NS_PER_US);
+    }
+    return SYP_OK;
+}
+
 void process_after_fork(int consistent) {
     uint32_t was = load_relaxed(&state);
     fork_guard(); /* the guard page is the parent's no more */
@@ -51,6 +88,7 @@ void process_after_fork(int consistent) {
     pools_after_fork(consistent);
     if (was == COLD) return;
     store_relaxed(&forked, 1);
+    store_relaxed(&inside, 0); /* those threads are the parent's */
     scope_clear();
     stats_close(); /* the segment is the parent's; ours is only a mapping of it */
 }
@@ -94,14 +132,21 @@ int syp_init_config(const syp_config *config) {
         err_operation("init");
         return rc;
     }
-    if (claim(COLD, ATTACHING) == ATTACHED) {
-        rc = world_same(&the_world, &asked);
+    while (claim(COLD, ATTACHING) == ATTACHED) {
+        struct world *w = process_enter_quietly();
+        if (!w) continue; /* another thread has begun to finalize */
+        rc = world_same(w, &asked);
+        process_leave();
         if (rc != SYP_OK) err_operation("init");
         return rc;
     }
     fork_guard();
     conf_reset();
     rc = world_attach(&the_world, &asked);
+    if (rc == SYP_OK) {
+        store_release(&job_pool, the_world.pool); /* pairs with process_pool */
+        store_relaxed(&job_ranks, (uint32_t)the_world.who.n_ranks); /* settle publishes it */
+    }
     settle(rc == SYP_OK ? ATTACHED : COLD);
     if (rc != SYP_OK) log_info("%s", syp_error_text());
     return rc;
@@ -153,6 +198,7 @@ int syp_rejoin(int n_ranks, const syp_call *call) {
         return err_operation("rejoin");
     }
     rc = world_rejoin(&the_world, n_ranks, call ? call->timeout_ns : 0);
+    store_relaxed(&job_ranks, (uint32_t)the_world.who.n_ranks); /* settle publishes it */
     settle(ATTACHED);
     return rc;
 }
@@ -160,13 +206,11 @@ int syp_rejoin(int n_ranks, const syp_call *call) {
 /* ------------------------------------------------------------------------------------------------- queries */
 
 int syp_rank(void) {
-    struct world *w = process_world();
-    return w ? w->who.rank : -1;
+    return process_world() ? err_rank() : -1;
 }
 
 int syp_world_size(void) {
-    struct world *w = process_world();
-    return w ? w->who.n_ranks : 0;
+    return process_world() ? (int)load_relaxed(&job_ranks) : 0;
 }
 
 int syp_version(void) {
@@ -179,9 +223,7 @@ static int all_reachable(const struct world *w) {
     return 1;
 }
 
-int syp_has(int capability) {
-    const struct world *w = process_world();
-    if (!w) return 0;
+static int has(const struct world *w, int capability) {
     switch (capability) {
     case SYP_CAP_ATTACHED:
         return 1;
@@ -198,4 +240,12 @@ int syp_has(int capability) {
     default:
         return 0;
     }
+}
+
+int syp_has(int capability) {
+    const struct world *w = process_enter_quietly();
+    if (!w) return 0;
+    int yes = has(w, capability);
+    process_leave();
+    return yes;
 }

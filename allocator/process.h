@@ -14,8 +14,17 @@
 struct world *process_world(void);
 /* 1 in a forked child of an attached process. */
 int process_forked(void);
+/* The job's pool while attached and not in a forked child, else NULL.  Its heap may be closed at any time after: see heap_want.closed. */
+struct pool *process_pool(void);
 /* SYP_OK and *out = the world; or SYP_ESTATE / SYP_EFORKED with the record naming `call`. */
 int process_need(const char *call, struct world **out);
+/* As process_need, and finalize waits until process_leave: for calls that read what finalize takes away. */
+int process_enter(const char *call, struct world **out);
+/* As process_enter, without an error record: NULL when not attached, and nothing to leave. */
+struct world *process_enter_quietly(void);
+void process_leave(void);
+/* For finalize, in state DETACHING: SYP_OK when nobody is between enter and leave any more, SYP_EBUSY after timeout_ns. */
+int process_quiesce(int64_t timeout_ns);
 /* 0, or SYP_EFORKED with the record naming `call`. */
 int process_usable(const char *call);
 

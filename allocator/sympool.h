@@ -189,10 +189,11 @@ SYP_API int syp_init_env(void);
  * Leave the job: wait for the peers (bounded by SYMPOOL_FINALIZE_TIMEOUT, 5 s), unmap their pools, release ours.
  * All groups are destroyed, and so is the symmetric region with its blocks.  Live blocks of the local heap stay readable and
  * writable, as memory of this process alone, until freed; freeing them after finalize is legal.
- * Returns SYP_OK; SYP_ESTATE when not attached; SYP_EBUSY when another thread of this process is inside a collective (then nothing
- * was done); SYP_EPEER, SYP_ETIMEOUT or another error of the last meeting when a peer died, stayed away or broke the world, in which case
+ * Returns SYP_OK; SYP_ESTATE when not attached; SYP_EBUSY when another thread of this process is inside a collective, or stays inside another
+ * call for longer than SYMPOOL_FINALIZE_TIMEOUT (then nothing was done); SYP_EPEER, SYP_ETIMEOUT or another error of the last meeting when a peer died, stayed away or broke the world, in which case
  * this process has left all the same.
- * Threads: no other thread may be allocating or looking things up meanwhile; frees and collectives are safe.
+ * Threads: others may call anything meanwhile: their calls find the process attached or not, as if they had come earlier or later.  What they
+ * read must be theirs: symmetric blocks and peers' memory are gone when this returns.
  * Collective over the world.  A later syp_init is legal.
  */
 SYP_API int syp_finalize(void);

@@ -329,7 +329,7 @@ static void fill_new(struct heap *h, uint64_t off, uint64_t user, uint64_t len, 
 void *debug_alloc(struct heap *h, const struct heap_want *want) {
     struct finding f = {.during = "malloc"};
     struct layout l = layout_of(&h->debug, want);
-    struct heap_want raw = {.len = l.len, .align = l.align, .stream = want->stream, .scope = want->scope};
+    struct heap_want raw = {.len = l.len, .align = l.align, .stream = want->stream, .scope = want->scope, .closed = want->closed};
     char *base = take_raw(h, &raw, &f);
     if (!base) {
         tell(h, &f);

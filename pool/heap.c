@@ -20,21 +20,41 @@
 #include <string.h>
 
 int heap_init(struct heap *h, struct region *r, int cache_on) {
-    memset(h, 0, sizeof *h);
-    h->region = r;
     h->lock.rank = LOCK_HEAP;
+    lock_take(&h->lock);
+    memset(&h->space, 0, sizeof *h - offsetof(struct heap, space));
+    h->region = r;
     int rc = space_init(&h->space, r->meta, r->len);
-    if (rc != SYP_OK) return rc;
     h->space.bias = (uint64_t)(uintptr_t)r->mem.base;
-    cache_init(&h->cache, r->backend, (r->len - r->meta) / 4, cache_on);
+    if (rc == SYP_OK) cache_init(&h->cache, r->backend, (r->len - r->meta) / 4, cache_on);
     purge_init(&h->purge, PURGE_NEVER);
-    return SYP_OK;
+    h->closed = rc != SYP_OK;
+    lock_drop(&h->lock);
+    return rc;
+}
+
+uint64_t heap_close(struct heap *h) {
+    lock_take(&h->lock);
+    h->closed = 1;
+    uint64_t live = h->n_live;
+    lock_drop(&h->lock);
+    return live;
 }
 
 void heap_fini(struct heap *h) {
+    lock_take(&h->lock);
     if (h->debug.on) debug_stop(h);
+    h->closed = 1;
+    h->used = h->n_live = 0;
+    h->parked = h->debug.first = h->debug.last = 0;
     cache_fini(&h->cache);
     space_fini(&h->space);
+    lock_drop(&h->lock);
+}
+
+/* Nothing is left that a look-up could find: the region may be gone. */
+static int gone_locked(const struct heap *h) {
+    return h->closed && h->n_live == 0;
 }
 
 /* Gauges of the pool's heap. */
@@ -53,7 +73,7 @@ static void add_used_locked(struct heap *h, uint64_t len) {
 
 /* The live block that starts at p; 0 = none. */
 uint32_t heap_live_at_locked(const struct heap *h, const void *p) {
-    if (!region_contains(h->region, p)) return 0;
+    if (gone_locked(h) || !region_contains(h->region, p)) return 0;
     uint64_t off = region_offset(h->region, p);
     uint32_t block = space_find(&h->space, off);
     if (!block && h->debug.on) block = space_find(&h->space, round_down(off, h->debug.page));
@@ -85,6 +105,13 @@ static int refuse(const struct heap_want *want, uint64_t largest, uint64_t idle,
                    (unsigned long long)idle, (unsigned long long)cached);
 }
 
+static void refuse_closed(const struct heap_want *want) {
+    if (want->closed)
+        *want->closed = 1;
+    else
+        err_set(SYP_ESTATE, "allocate %B in the local heap: syp_finalize has closed it", (unsigned long long)want->len);
+}
+
 /* A block from the space, emptying the cache if that is what it takes. */
 static uint32_t take_space_locked(struct heap *h, const struct heap_want *want) {
     uint32_t block = space_alloc(&h->space, want->len, want->align);
@@ -112,6 +139,11 @@ void *heap_alloc(struct heap *h, const struct heap_want *want) {
 void *heap_take(struct heap *h, const struct heap_want *want) {
     uint64_t asked = round_up(want->len, SPACE_GRAIN);
     lock_take(&h->lock);
+    if (__builtin_expect(h->closed, 0)) {
+        lock_drop(&h->lock);
+        refuse_closed(want);
+        return NULL;
+    }
     uint32_t block =
         asked >= CACHE_MIN || h->cache.async ? cache_take(&h->cache, &h->space, asked, want->align, want->stream) : 0;
     int hit = block != 0;
@@ -151,7 +183,7 @@ int heap_bad_pointer(struct heap *h, const void *p, const char *what) {
     struct space_block b = {0};
     lock_take(&h->lock);
     h->bad_frees++;
-    if (region_contains(h->region, p)) block = space_find_inside(&h->space, region_offset(h->region, p));
+    if (!gone_locked(h) && region_contains(h->region, p)) block = space_find_inside(&h->space, region_offset(h->region, p));
     if (block) b = *space_at(&h->space, block);
     lock_drop(&h->lock);
     stats_add(STAT_BAD_FREES, 1);
@@ -272,21 +304,23 @@ int heap_resize(struct heap *h, void *p, uint64_t len) {
 
 void heap_flush(struct heap *h) {
     lock_take(&h->lock);
-    cache_flush(&h->cache, &h->space);
+    if (!gone_locked(h)) cache_flush(&h->cache, &h->space);
     publish_locked(h);
     lock_drop(&h->lock);
 }
 
 uint64_t heap_trim(struct heap *h) {
-    uint64_t given = 0, part;
+    uint64_t given = 0, part, most;
     do { /* in parts, so that others get the lock in between */
         lock_take(&h->lock);
-        if (h->cache.bytes) cache_flush(&h->cache, &h->space);
-        part = purge_locked(h->region, &h->space, 0, 0);
+        int gone = gone_locked(h);
+        if (h->cache.bytes && !gone) cache_flush(&h->cache, &h->space);
+        part = gone ? 0 : purge_locked(h->region, &h->space, 0, 0);
+        most = gone ? 0 : h->region->len;
         publish_locked(h);
         lock_drop(&h->lock);
         given += part;
-    } while (part >= PURGE_PART && given < h->region->len);
+    } while (part >= PURGE_PART && given < most);
     return given;
 }
 
@@ -301,9 +335,9 @@ uint64_t heap_usable(struct heap *h, const void *p) {
 }
 
 int heap_find(struct heap *h, const void *p, void **block, uint64_t *len) {
-    if (!region_contains(h->region, p)) return 0;
     lock_take(&h->lock);
-    uint32_t n = space_find_inside(&h->space, region_offset(h->region, p));
+    uint32_t n = 0;
+    if (!gone_locked(h) && region_contains(h->region, p)) n = space_find_inside(&h->space, region_offset(h->region, p));
     const struct space_block *b = n ? space_at(&h->space, n) : NULL;
     int found = b && b->state == SPACE_LIVE && region_offset(h->region, p) - user_off(b) < user_len(b);
     if (found) {
@@ -364,8 +398,8 @@ const char *heap_damage_locked(const struct heap *h) {
 
 int heap_check(struct heap *h) {
     lock_take(&h->lock);
-    const char *damage = heap_damage_locked(h);
-    int bytes = h->debug.on && !damage ? debug_check_locked(h) : SYP_OK;
+    const char *damage = gone_locked(h) ? NULL : heap_damage_locked(h);
+    int bytes = h->debug.on && !damage && !gone_locked(h) ? debug_check_locked(h) : SYP_OK;
     lock_drop(&h->lock);
     if (bytes != SYP_OK) return bytes;
     return damage ? err_set(SYP_ESTATE, "check the local heap: %s", damage) : SYP_OK;

@@ -42,6 +42,7 @@ struct heap {
     struct heap_debug debug;
     struct purge purge;
     int private_memory;     /* set by the owner after heap_init: its figures are not the pool's */
+    int closed;             /* no new blocks; with no live block either, region and space are not there any more */
 };
 
 /* What an allocation is for. */
@@ -50,11 +51,16 @@ struct heap_want {
     uint64_t align; /* power of two */
     uint64_t stream; /* key of the stream the block is for; 0 = none */
     uint32_t scope;  /* scope index for the walker, 0 = none */
+    int *closed;     /* set to 1, and the record left alone, when the heap takes no blocks any more; NULL = SYP_ESTATE as usual */
 };
 
+/* The lock of a heap that is used again stays what it is: a late caller may be waiting for it.  Zero at the first use. */
 int heap_init(struct heap *h, struct region *r, int cache_on);
+/* No new blocks from now on; returns the number of live ones. */
+uint64_t heap_close(struct heap *h);
+/* Late callers find a heap without blocks. */
 void heap_fini(struct heap *h);
-/* NULL with the record set: SYP_ENOMEM. */
+/* NULL with the record set: SYP_ENOMEM, SYP_ESTATE (closed). */
 void *heap_alloc(struct heap *h, const struct heap_want *want);
 /* SYP_OK or SYP_EFOREIGN with the record set ("double free of ...", "pointer into the middle of a block of ..."). */
 int heap_free(struct heap *h, void *p);

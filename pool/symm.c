@@ -18,16 +18,22 @@
 #include <string.h>
 
 int symm_init(struct symm *s, struct region *r, struct symm_call *ring) {
-    memset(s, 0, sizeof *s);
-    s->region = r;
-    s->ring = ring;
     s->lock.rank = LOCK_SYMM;
+    lock_take(&s->lock);
+    s->calls = s->digest = 0;
+    s->ring = ring;
     purge_init(&s->purge, PURGE_NEVER);
-    return space_init(&s->space, 0, r->meta);
+    int rc = space_init(&s->space, 0, r->meta);
+    s->region = rc == SYP_OK ? r : NULL;
+    lock_drop(&s->lock);
+    return rc;
 }
 
 void symm_fini(struct symm *s) {
-    space_fini(&s->space);
+    lock_take(&s->lock);
+    if (s->region) space_fini(&s->space);
+    s->region = NULL;
+    lock_drop(&s->lock);
 }
 
 /* --------------------------------------------------------------------------------------- sequence of calls */
@@ -134,6 +140,12 @@ static uint32_t try_locked(struct symm *s, uint64_t len, uint64_t align) {
 
 void *symm_alloc(struct symm *s, uint64_t len, uint64_t align, uint32_t scope) {
     lock_take(&s->lock);
+    if (!s->region) {
+        lock_drop(&s->lock);
+        err_set(SYP_ESTATE, "allocate %B in the symmetric region: syp_finalize has closed it", (unsigned long long)len);
+        err_operation("symm_malloc");
+        return NULL;
+    }
     uint32_t block = try_locked(s, len, align);
     uint64_t off = SPACE_NONE;
     if (block) {
@@ -142,8 +154,9 @@ void *symm_alloc(struct symm *s, uint64_t len, uint64_t align, uint32_t scope) {
     }
     count_call_locked(s, SYMM_ALLOC, len, align, off);
     uint64_t number = s->calls;
+    void *p = block ? region_at(s->region, off) : NULL;
     lock_drop(&s->lock);
-    if (block) return region_at(s->region, off);
+    if (p) return p;
     err_operation("symm_malloc");
     err_sequence(0, number);
     return NULL;
@@ -172,14 +185,14 @@ void symm_undo(struct symm *s, uint64_t off) {
 
 /* The live block that starts at p; 0 = none. */
 static uint32_t live_at_locked(const struct symm *s, const void *p) {
-    if (!region_contains(s->region, p)) return 0;
+    if (!s->region || !region_contains(s->region, p)) return 0;
     uint32_t block = space_find(&s->space, region_offset(s->region, p));
     return block && space_at(&s->space, block)->state == SPACE_LIVE ? block : 0;
 }
 
 /* The live block that contains p; 0 = none. */
 static uint32_t live_around_locked(const struct symm *s, const void *p) {
-    if (!region_contains(s->region, p)) return 0;
+    if (!s->region || !region_contains(s->region, p)) return 0;
     uint32_t block = space_find_inside(&s->space, region_offset(s->region, p));
     return block && space_at(&s->space, block)->state == SPACE_LIVE ? block : 0;
 }
@@ -197,25 +210,28 @@ int symm_free(struct symm *s, void *p) {
         return SYP_OK;
     }
     block = live_around_locked(s, p);
-    uint64_t off = block ? space_at(&s->space, block)->off : 0, len = block ? space_at(&s->space, block)->len : 0;
+    uint64_t len = block ? space_at(&s->space, block)->len : 0;
+    const void *start = block ? region_at(s->region, space_at(&s->space, block)->off) : NULL;
+    int inside = s->region && region_contains(s->region, p) && region_offset(s->region, p) < s->region->meta;
     lock_drop(&s->lock);
     stats_add(STAT_BAD_FREES, 1);
     if (block)
         return err_set(SYP_EFOREIGN, "free symmetric %p: pointer into the middle of a block of %B that starts at %p", p,
-                       (unsigned long long)len, region_at(s->region, off));
-    if (region_contains(s->region, p) && region_offset(s->region, p) < s->region->meta)
+                       (unsigned long long)len, start);
+    if (inside)
         return err_set(SYP_EFOREIGN, "free symmetric %p: no live block starts there; double free of %p", p, p);
     return err_set(SYP_EFOREIGN, "free symmetric %p: not in the symmetric region", p);
 }
 
 uint64_t symm_trim(struct symm *s) {
-    uint64_t given = 0, part;
+    uint64_t given = 0, part, most;
     do {
         lock_take(&s->lock);
-        part = purge_locked(s->region, &s->space, 0, 0);
+        part = s->region ? purge_locked(s->region, &s->space, 0, 0) : 0;
+        most = s->region ? s->region->len : 0;
         lock_drop(&s->lock);
         given += part;
-    } while (part >= PURGE_PART && given < s->region->len);
+    } while (part >= PURGE_PART && given < most);
     return given;
 }
 
@@ -272,7 +288,7 @@ static const char *check_locked(const struct symm *s) {
 
 int symm_check(struct symm *s) {
     lock_take(&s->lock);
-    const char *damage = check_locked(s);
+    const char *damage = s->region ? check_locked(s) : NULL;
     lock_drop(&s->lock);
     return damage ? err_set(SYP_ESTATE, "check the symmetric region: %s", damage) : SYP_OK;
 }

@@ -26,9 +26,9 @@ struct symm_call {
 };
 
 struct symm {
-    struct region *region;    /* init-const */
-    struct symm_call *ring;   /* init-const; SYMM_RING entries */
-    struct lock lock;         /* LOCK_SYMM */
+    struct lock lock;         /* LOCK_SYMM: everything below */
+    struct region *region;    /* NULL = before symm_init and after symm_fini */
+    struct symm_call *ring;   /* SYMM_RING entries */
     struct space space;
     uint64_t calls;           /* symmetric calls so far */
     uint64_t digest;
@@ -41,7 +41,9 @@ struct symm_record {
     int kind, align_log2, failed;
 };
 
+/* The lock of a region that is used again stays what it is.  Zero at the first use. */
 int symm_init(struct symm *s, struct region *r, struct symm_call *ring);
+/* Late callers find a region without blocks: SYP_ESTATE, SYP_EFOREIGN. */
 void symm_fini(struct symm *s);
 /* Allocate and count the call, also when it fails (SYP_ENOMEM; SYP_EBUSY = the bytes are quarantined, see quarantine.h).  scope: for the walker.  NULL with the record set. */
 void *symm_alloc(struct symm *s, uint64_t len, uint64_t align, uint32_t scope);

@@ -49,6 +49,11 @@ static struct lock forking = LOCK_INIT(LOCK_ATTACH);
 static struct lock *taken[3 * POOLS_MAX];
 static int n_taken;
 
+void fork_reset(void) {
+    lock_reset(&forking); /* another thread of the parent may have been forking */
+    n_taken = 0;
+}
+
 static void take(struct lock *l) {
     lock_take(l);
     taken[n_taken++] = l;
@@ -58,6 +63,7 @@ static void prepare(void) {
     lock_take(&forking);
     n_taken = 0;
     for_all_locks(take);
+    pools_before_fork();
 }
 
 static void parent(void) {
@@ -67,7 +73,6 @@ static void parent(void) {
 }
 
 static void child(void) {
-    lock_reset(&forking);
     process_after_fork(1);
 }
 

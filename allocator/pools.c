@@ -22,7 +22,7 @@ struct pool *pool_new(void) {
         uint32_t expected = POOL_FREE;
         struct pool *p = &pools[i];
         if (!cas_acq_rel(&p->state, &expected, POOL_ACTIVE)) continue; /* pairs with pool_close */
-        p->shared = p->inherited = p->mapped = 0;
+        p->shared = p->mapped = p->parted = 0; /* a pool that a child inherited is never given back, nor used again */
         p->rank = -1;
         p->window = NULL;
         p->window_len = 0;
@@ -133,15 +133,28 @@ struct pool *pool_private(void) {
     return p;
 }
 
-void pools_after_fork(int consistent) {
-    lock_reset(&private_lock);
+/* The mapping is replaced in one step: other threads' stores go to the one or the other, which show the same pages.  Where the system refuses, the
+ * child shares the blocks with its parent. */
+void pools_before_fork(void) {
     for (int i = 0; i < POOLS_MAX; i++) {
         struct pool *p = &pools[i];
+        if (load_acquire(&p->state) != POOL_RETIRED || p->parted || p->heap.n_live == 0) continue; /* pairs with pool_retire */
+        p->parted = p->region.backend->make_private(&p->region.mem) == 0;
+    }
+}
+
+void pools_after_fork(int consistent) {
+    lock_reset(&private_lock);
+    if (!consistent) pools_before_fork(); /* late, but the child's stores do not reach the parent from now on */
+    for (int i = 0; i < POOLS_MAX; i++) {
+        struct pool *p = &pools[i];
+        if (load_relaxed(&p->state) == POOL_ACTIVE && !load_relaxed(&p->ready)) /* another thread was opening it */
+            store_relaxed(&p->state, POOL_FREE);
         if (load_relaxed(&p->state) == POOL_FREE) continue;
         lock_reset(&p->symm.lock);
         lock_reset(&p->heap.lock);
         lock_reset(&p->region.lock);
-        if (p->shared || !consistent) p->inherited = 1;
+        if ((p->shared && !p->parted) || !consistent) p->inherited = 1;
     }
     /* Private memory is copied on write and goes on being used, unless some thread of the parent was in the middle of changing its records. */
     if (!consistent) store_release(&private_pool, NULL);

@@ -22,6 +22,7 @@ struct pool {
     int shared;          /* 1 = of an attached job, 0 = private memory */
     int rank;            /* -1 = private */
     int inherited;       /* 1 = came from the parent of a fork: frees do nothing */
+    int parted;          /* 1 = retired, and copied on write by fork since one was seen; heap lock */
     struct region region;
     struct heap heap;
     struct symm symm;
@@ -57,6 +58,8 @@ struct pool *pool_private_if_any(void);
 #define POOLS_MAX 64
 extern struct pool pools[POOLS_MAX];
 
+/* Before a fork, with the locks of all pools held: retired pools are memory of this process alone, so the child gets its own copy on write. */
+void pools_before_fork(void);
 /* In the forked child: what came from the parent.  consistent: no thread was inside an allocator at the fork. */
 void pools_after_fork(int consistent);
 

@@ -25,12 +25,12 @@ int process_forked(void) {
 }
 
 struct world *process_world(void) {
-    if (load_acquire(&state) != ATTACHED || process_forked()) return NULL; /* pairs with settle */
+    if (process_forked() || load_acquire(&state) != ATTACHED) return NULL; /* forked: first, as the child of an unattached process needs it, too.  Pairs with settle */
     return &the_world;
 }
 
 struct pool *process_pool(void) {
-    if (load_acquire(&state) != ATTACHED || process_forked()) return NULL; /* pairs with settle */
+    if (process_forked() || load_acquire(&state) != ATTACHED) return NULL; /* forked: first, as the child of an unattached process needs it, too.  Pairs with settle */
     return load_acquire(&job_pool);
 }
 
@@ -51,8 +51,9 @@ int process_need(const char *call, struct world **out) {
 }
 
 struct world *process_enter_quietly(void) {
+    if (process_forked()) return NULL;                           /* first: it may clear the count */
     atomic_fetch_add_explicit(&inside, 1, memory_order_seq_cst); /* counted before the state is read: pairs with process_quiesce */
-    if (load_seqcst(&state) == ATTACHED && !process_forked()) return &the_world;
+    if (load_seqcst(&state) == ATTACHED) return &the_world;
     process_leave();
     return NULL;
 }
@@ -81,14 +82,15 @@ int process_quiesce(int64_t timeout_ns) {
 void process_after_fork(int consistent) {
     uint32_t was = load_relaxed(&state);
     fork_guard(); /* the guard page is the parent's no more */
+    fork_reset();
     conf_after_fork();
     thread_after_fork();
     addrmap_after_fork();
     scope_after_fork();
     pools_after_fork(consistent);
+    store_relaxed(&inside, 0); /* those threads are the parent's */
     if (was == COLD) return;
     store_relaxed(&forked, 1);
-    store_relaxed(&inside, 0); /* those threads are the parent's */
     scope_clear();
     stats_close(); /* the segment is the parent's; ours is only a mapping of it */
 }

@@ -30,6 +30,8 @@ int process_usable(const char *call);
 
 /* fork.c: called before the first state that a fork could damage exists. */
 void fork_guard(void);
+/* fork.c: in the child, usable again. */
+void fork_reset(void);
 /* fork.c: 1 once in a child after a fork that no handler saw (raw clone). */
 int fork_noticed(void);
 /* process.c: what the child does; consistent = the handlers ran. */

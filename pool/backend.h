@@ -59,6 +59,8 @@ struct backend_ops {
     /* Physical memory for [off, off + len), multiples of the granularity; SYP_ENOMEM with limit and request in the text. */
     int (*commit)(struct backend_region *r, uint64_t off, uint64_t len);
     int (*decommit)(struct backend_region *r, uint64_t off, uint64_t len);
+    /* A shared region whose peers are gone: from now on copied on write by fork, as private memory is.  0 or -errno; no record, no log. */
+    int (*make_private)(struct backend_region *r);
     /* The fd peers import; stays the region's. */
     int (*export_fd)(const struct backend_region *r);
     /* Map a peer's region at `at` (inside a reservation).  The fd stays the caller's, is checked (size, seals) and may be closed after.

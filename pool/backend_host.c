@@ -327,6 +327,13 @@ static int host_decommit(struct backend_region *r, uint64_t off, uint64_t len) {
     return SYP_OK;
 }
 
+/* Large pages stay shared: a writer that finds no free one for its copy is killed. */
+static int host_make_private(struct backend_region *r) {
+    if (r->fd < 0) return 0;
+    if (r->huge == BACKEND_2M || r->huge == BACKEND_1G) return -EOPNOTSUPP;
+    return file_is_ours(r) ? os->map_copy(r->base, r->len, r->fd) : -EBADF;
+}
+
 /* --------------------------------------------------------------------------------------------------- peers */
 
 static int host_export(const struct backend_region *r) {
@@ -425,6 +432,7 @@ const struct backend_ops backend_host = {
     .destroy = host_destroy,
     .commit = host_commit,
     .decommit = host_decommit,
+    .make_private = host_make_private,
     .export_fd = host_export,
     .import_fd = host_import,
     .unimport = host_unimport,

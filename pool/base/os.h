@@ -42,6 +42,7 @@ struct os_ops {
     int (*reserve)(const char *what, size_t len, size_t align, void **out);
     int (*release)(void *addr, size_t len); /* a reservation, with whatever is mapped inside */
     int (*map)(void *addr, size_t len, int prot, int fd, uint64_t off, void **out);
+    int (*map_copy)(void *addr, size_t len, int fd); /* over what is mapped there: a view of the file, copied on write */
     int (*unmap)(void *addr, size_t len); /* something mapped with addr NULL */
     int (*advise)(void *addr, size_t len, int advice);
     int (*protect)(void *addr, size_t len, int prot); /* mprotect */

@@ -219,6 +219,11 @@ static int linux_protect(void *addr, size_t len, int prot) {
     return (int)SYS(mprotect(addr, len, prot));
 }
 
+static int linux_map_copy(void *addr, size_t len, int fd) {
+    void *out;
+    return map_raw(addr, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0, &out);
+}
+
 static int linux_advise(void *addr, size_t len, int advice) {
     return (int)SYS_RETRY(madvise(addr, len, advice));
 }
@@ -548,6 +553,7 @@ const struct os_ops os_linux = {
     .reserve = linux_reserve,
     .release = linux_unmap,
     .map = linux_map,
+    .map_copy = linux_map_copy,
     .unmap = linux_unmap,
     .advise = linux_advise,
     .protect = linux_protect,

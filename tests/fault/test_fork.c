@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fork of an attached process, by fork(), _Fork() and raw clone: the child has no part in the job, its allocations are its own, its frees of the
- * parent's blocks do nothing, and the parent's pool is as it was.
+ * Fork of an attached process, by fork(), _Fork(), raw clone, vfork and posix_spawn: the child has no part in the job, its allocations are its
+ * own, its frees of the parent's blocks do nothing, and the parent's pool is as it was.  Forks among peers: test_fork_peers.c.
  */
 #include "allocator/sympool.h"
 #include "tests/support/check.h"
@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -113,8 +114,225 @@ static void private_memory(void) {
     syp_free(p);
 }
 
+/* ---------------------------------------------------------------------------------------- after finalize */
+
+static pid_t raw_clone(void) {
+    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static uint64_t hash(const void *p, size_t n) {
+    uint64_t h = 0xcbf29ce484222325ull;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ ((const unsigned char *)p)[i]) * 0x100000001b3ull;
+    return h;
+}
+
+#define LEFT_LEN 300000
+
+/* The child writes and frees what its parent still has from an attach that is over; `frees` = 1 when they are its own to free. */
+static int scribble(char *left, char *older, int frees) {
+    (void)syp_rank(); /* a raw clone is noticed at its first call */
+    if (left[0] != 5 || left[LEFT_LEN - 1] != 5 || older[0] != 9) return 1;
+    memset(left, 6, LEFT_LEN);
+    memset(older, 6, 1000);
+    usleep(2000); /* the parent writes, too */
+    if (left[0] != 6 || left[LEFT_LEN / 2] != 6) return 2;
+    syp_free(left);
+    syp_free(older);
+    if (frees && (syp_usable_size(left) != 0 || syp_usable_size(older) != 0)) return 3;
+    char *own = syp_malloc(LEFT_LEN);
+    if (!own) return 4;
+    memset(own, 7, LEFT_LEN);
+    syp_free(own);
+    return 0;
+}
+
+/* Blocks that outlive their attach are memory of one process: a fork copies them on write, in both directions. */
+static void blocks_after_finalize(void) {
+    char *begin = syp_malloc(1000);
+    CHECK_EQ(syp_init(0, 1, 16 << 20, 1 << 20, NULL), SYP_OK);
+    char *left = syp_malloc(LEFT_LEN);
+    memset(begin, 9, 1000);
+    memset(left, 5, LEFT_LEN);
+    CHECK_EQ(syp_finalize(), SYP_OK);
+    for (int i = 0; i < 8; i++) {
+        uint64_t before = hash(left, LEFT_LEN);
+        pid_t pid = i % 2 ? fork() : raw_clone();
+        if (pid == 0) _exit(scribble(left, begin, i % 2));
+        if (i % 2) { /* the child reads the old bytes, not these */
+            memset(left, 8, LEFT_LEN);
+            usleep(500);
+        }
+        int status = -1;
+        CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+        CHECK_EQ(WEXITSTATUS(status), 0);
+        if (i % 2) memset(left, 5, LEFT_LEN);
+        CHECK(hash(left, LEFT_LEN) == before && begin[0] == 9 && begin[999] == 9);
+    }
+    CHECK_EQ(syp_check(), SYP_OK);
+    syp_free(left);
+    syp_free(begin);
+}
+
+/* ------------------------------------------------------------------------------------------ kinds of children */
+
+static int grandchild(void) {
+    int first = in_child(), status = -1;
+    if (first) return first;
+    char *own = syp_malloc(100000);
+    memset(own, 3, 100000);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (own[99999] != 3) _exit(21);
+        memset(own, 4, 100000);
+        syp_free(own);
+        _exit(in_child());
+    }
+    if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status)) return 22;
+    return WEXITSTATUS(status) ? WEXITSTATUS(status) : own[0] == 3 && own[99999] == 3 ? 0 : 23;
+}
+
+static void start_job(void) {
+    CHECK_EQ(syp_init(0, 1, 16 << 20, 1 << 20, NULL), SYP_OK);
+    block = syp_malloc(100000);
+    symm = syp_symm_malloc(1000);
+    memset(block, 5, 100000);
+    memset(symm, 6, 1000);
+}
+
+static void end_job(void) {
+    CHECK_EQ(syp_check(), SYP_OK);
+    CHECK_EQ(syp_barrier(NULL, NULL), SYP_OK);
+    syp_free(block);
+    CHECK_EQ(syp_symm_free(symm), SYP_OK);
+    CHECK_EQ(syp_finalize(), SYP_OK);
+}
+
+static void child_of_a_child(void) {
+    start_job();
+    uint64_t before = hash(block, 100000);
+    pid_t (*const kinds[])(void) = {fork, _Fork, raw_clone};
+    for (int i = 0; i < 9; i++) {
+        int status = -1;
+        pid_t pid = kinds[i % 3]();
+        if (pid == 0) _exit(grandchild());
+        CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+        CHECK_EQ(WEXITSTATUS(status), 0);
+        CHECK(hash(block, 100000) == before);
+    }
+    end_job();
+}
+
+/* No descriptor of the pool reaches another program, and the rank goes on. */
+static const char *const look_for_ours[] = {"sh", "-c", "for f in /proc/self/fd/*; do readlink $f; done | grep -q sympool && exit 5; exit 7", NULL};
+
+static void vfork_and_spawn(void) {
+    extern char **environ;
+    start_job();
+    for (int i = 0; i < 10; i++) {
+        pid_t pid = -1;
+        int status = -1;
+        if (i % 2) {
+            CHECK_EQ(posix_spawn(&pid, "/bin/sh", NULL, NULL, (char *const *)(uintptr_t)look_for_ours, environ), 0);
+        } else {
+            pid = vfork();
+            if (pid == 0) {
+                execv("/bin/sh", (char *const *)(uintptr_t)look_for_ours);
+                _exit(126);
+            }
+        }
+        CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+        CHECK_EQ(WEXITSTATUS(status), 7);
+        CHECK_EQ(syp_barrier(NULL, NULL), SYP_OK); /* this process is what it was */
+        CHECK_EQ(syp_rank(), 0);
+    }
+    end_job();
+}
+
+/* ----------------------------------------------------------------------------------------- forking in threads */
+
+static volatile long forks_left;
+static _Atomic int bad_children;
+
+static void *forker(void *arg) {
+    while (__atomic_fetch_sub(&forks_left, 1, __ATOMIC_RELAXED) > 0) {
+        int status = -1;
+        pid_t pid = arg ? raw_clone() : fork();
+        if (pid == 0) { /* exactly: the thread's stack and the library's locks must be usable here */
+            char *p = syp_malloc(50000);
+            if (p) memset(p, 1, 50000);
+            syp_free(p);
+            syp_free(block);
+            _exit(p && ((char *)block)[0] == 5 && syp_barrier(NULL, NULL) == SYP_EFORKED ? 0 : 1);
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) bad_children++;
+    }
+    return NULL;
+}
+
+static void *reduce(void *arg) {
+    float x[100] = {0};
+    while (!stop)
+        if (syp_allreduce(x, x, 100, SYP_FLOAT32, SYP_SUM, arg, NULL) != SYP_OK) bad_children++;
+    return NULL;
+}
+
+/* 4 threads fork (one of them by raw clone), 3 allocate, 1 runs collectives.  A hang is ended by the watchdog. */
+static void threads_fork_and_work(void) {
+    pthread_t f[4], w[4];
+    start_job();
+    stop = 0;
+    bad_children = 0;
+    forks_left = (long)check_count(500, 10000);
+    for (size_t i = 0; i < 4; i++)
+        pthread_create(&w[i], NULL, i < 3 ? churn : reduce, i < 3 ? (void *)(i * 1000) : NULL);
+    for (size_t i = 0; i < 4; i++)
+        pthread_create(&f[i], NULL, forker, (void *)(i == 3 ? (size_t)1 : 0));
+    for (int i = 0; i < 4; i++)
+        pthread_join(f[i], NULL);
+    stop = 1;
+    for (int i = 0; i < 4; i++)
+        pthread_join(w[i], NULL);
+    CHECK_EQ(bad_children, 0);
+    end_job();
+}
+
+/* Each in a fresh process: two threads allocate for the first time while it forks. */
+static int fresh(void) {
+    pthread_t t[2];
+    stop = 0;
+    for (size_t i = 0; i < 2; i++)
+        pthread_create(&t[i], NULL, churn, (void *)(i * 1000));
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        void *p = syp_malloc(50000);
+        syp_free(p);
+        _exit(p && syp_check() == SYP_OK ? 0 : 1);
+    }
+    waitpid(pid, &status, 0);
+    stop = 1;
+    for (int i = 0; i < 2; i++)
+        pthread_join(t[i], NULL);
+    return status;
+}
+
+static void fork_beside_the_first_allocation(void) {
+    for (int i = 0; i < (int)check_count(100, 2000); i++) {
+        int status = -1;
+        pid_t pid = fork();
+        if (pid == 0) _exit(fresh() != 0);
+        CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    }
+}
+
 int main(void) {
-    return check_main("fork", (struct check_test[]){{"private_memory", private_memory},
+    return check_main("fork", (struct check_test[]){{"fork_beside_the_first_allocation", fork_beside_the_first_allocation}, /* first: nothing is allocated yet */
+                                                    {"private_memory", private_memory},
+                                                    {"blocks_after_finalize", blocks_after_finalize},
+                                                    {"child_of_a_child", child_of_a_child},
+                                                    {"vfork_and_spawn", vfork_and_spawn},
+                                                    {"threads_fork_and_work", threads_fork_and_work},
                                                     {"children", children},
                                                     {"fork_while_allocating", fork_while_allocating},
                                                     {0}});

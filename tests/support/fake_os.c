@@ -84,6 +84,7 @@ static long received_fds(const struct msghdr *msg) {
     X(int, release, SPARED, (void *addr, size_t len), (addr, len), TAKEN(r, len))                                      \
     X(int, map, FAILABLE, (void *addr, size_t len, int prot, int fd, uint64_t off, void **out),                        \
       (addr, len, prot, fd, off, out), addr ? 0 : GIVEN(r, len))                                                       \
+    X(int, map_copy, FAILABLE, (void *addr, size_t len, int fd), (addr, len, fd), NOTHING(r))                         \
     X(int, unmap, SPARED, (void *addr, size_t len), (addr, len), TAKEN(r, len))                                        \
     X(int, advise, FAILABLE, (void *addr, size_t len, int advice), (addr, len, advice), NOTHING(r))                    \
     X(int, protect, FAILABLE, (void *addr, size_t len, int prot), (addr, len, prot), NOTHING(r))                       \

@@ -460,8 +460,10 @@ int world_detach(struct world *w) {
     syp_error why = *err_record();
     TEST_POINT("finalize.met");
     undo(w);
-    if (rc != SYP_OK) *err_record() = why;
-    return rc;
+    if (rc == SYP_OK) return rc;
+    *err_record() = why;
+    if (strncmp(why.text, "finalize", 8) != 0) err_prefix("finalize"); /* the world was broken before */
+    return err_operation("finalize");
 }
 
 void world_vanish(struct world *w) {

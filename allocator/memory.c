@@ -76,9 +76,9 @@ static void *fail(const char *call) {
 /* Arguments of an allocation call: 1 = in range. */
 static int legal(size_t len, size_t align) {
     if (len > PTRDIFF_MAX)
-        err_set(SYP_EINVAL, "allocation of %zu bytes: above PTRDIFF_MAX", len);
+        err_set(SYP_EINVAL, "allocation: len is %zu bytes, above PTRDIFF_MAX; is it a negative number?", len);
     else if (!is_pow2(align) || align > LARGEST_ALIGN)
-        err_set(SYP_EINVAL, "allocation aligned to %zu: alignments are powers of two up to 1 GiB", align);
+        err_set(SYP_EINVAL, "allocation: align is %zu; alignments are powers of two up to 1 GiB", align);
     else
         return 1;
     return 0;
@@ -98,7 +98,7 @@ void *syp_aligned_alloc(size_t align, size_t len) {
 void *syp_calloc(size_t n, size_t len) {
     size_t bytes;
     if (__builtin_mul_overflow(n, len, &bytes)) {
-        err_set(SYP_EINVAL, "calloc of %zu x %zu bytes: the product overflows", n, len);
+        err_set(SYP_EINVAL, "calloc: n is %zu, len is %zu bytes: the product overflows", n, len);
         return fail("calloc");
     }
     void *p = legal(bytes, 1) ? memory_alloc(bytes ? bytes : 1, SPACE_GRAIN, 0) : NULL;
@@ -230,7 +230,7 @@ static int in_use(struct pool *p) {
 int syp_walk(int (*fn)(void *arg, const syp_block *block), void *arg) {
     int rc = process_usable("walk");
     if (rc == SYP_OK && !fn) {
-        err_set(SYP_EINVAL, "walk: fn is NULL");
+        err_set(SYP_EINVAL, "walk: fn is NULL; it is called for each block");
         rc = err_operation("walk");
     }
     for (int i = 0; rc == SYP_OK && i < POOLS_MAX; i++) {

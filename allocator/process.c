@@ -192,7 +192,7 @@ int syp_rejoin(int n_ranks, const syp_call *call) {
     int rc = process_usable("rejoin");
     if (rc != SYP_OK) return rc;
     if (n_ranks < 0 || (call && (call->size < sizeof *call || call->timeout_ns < 0))) {
-        err_set(SYP_EINVAL, "rejoin: %d ranks, or a syp_call whose size is too small or timeout_ns negative", n_ranks);
+        err_set(SYP_EINVAL, "rejoin: n_ranks is %d, or call is a syp_call whose size is too small or timeout_ns negative", n_ranks);
         return err_operation("rejoin");
     }
     if (claim(ATTACHED, DETACHING) != ATTACHED) {

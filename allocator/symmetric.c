@@ -33,6 +33,7 @@ static void *symm_agreed(const char *call, size_t align, size_t len, int zero) {
     void *p = off == SPACE_NONE ? NULL : region_at(&w->pool->region, off);
     if (p && zero) memset(p, 0, len);
     process_leave();
+    if (!p) err_operation(call);
     return p;
 }
 
@@ -97,8 +98,10 @@ int syp_scope_begin(syp_pool_id id, const syp_scope_attr *attr) {
 }
 
 int syp_scope_end(syp_pool_id id) {
+    struct world *w;
     int rc = process_usable("scope_end");
-    if (rc == SYP_OK) rc = scope_end(id);
+    if (rc == SYP_OK) rc = scope_end(id); /* also of a scope that was begun before a finalize in another thread */
     if (rc != SYP_OK) err_operation("scope_end");
+    if (rc == SYP_ESTATE && !process_world()) (void)process_need("scope_end", &w); /* the more helpful text */
     return rc;
 }

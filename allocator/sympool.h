@@ -213,7 +213,7 @@ SYP_API int syp_finalize(void);
  *   SYP_EJOIN, SYP_EPEER, SYP_ETIMEOUT  somebody did not come, or died meanwhile, as for syp_init
  *   SYP_EDIVERGED  those who stay have not made the same symmetric calls
  *   SYP_ENOMEM, SYP_ESYS, SYP_EREACH (a world of several hosts), SYP_ESTATE (not attached)
- * Collective over all ranks that live.  Threads: no other thread of this process may call the library meanwhile, except to free.
+ * Collective over all ranks that live.  Threads: others may allocate, free and look things up meanwhile, but not use groups.
  */
 SYP_API int syp_rejoin(int n_ranks, const syp_call *call);
 
@@ -405,7 +405,7 @@ SYP_API int syp_scope_begin(syp_pool_id id, const syp_scope_attr *attr);
 
 /*
  * End the innermost scope of this thread, which must be `id`.  Its blocks stay valid.
- * Returns SYP_OK, SYP_EINVAL (id), SYP_ESTATE (no scope open, or the innermost is another: the text names both).
+ * Returns SYP_OK, SYP_EINVAL (id), SYP_ESTATE (not attached, no scope open, or the innermost is another: the text names both).
  */
 SYP_API int syp_scope_end(syp_pool_id id);
 

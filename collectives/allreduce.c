@@ -140,10 +140,10 @@ static int allreduce_step(struct request *r) {
 /* The arguments, as far as this rank can judge them alone. */
 static int check_call(const void *send, const void *recv, size_t count, int dtype, int op) {
     uint64_t size = reduce_size(dtype), bytes;
-    if (!size) return err_set(SYP_EINVAL, "allreduce: element type %d is not one of SYP_FLOAT32, SYP_FLOAT64, SYP_INT32, SYP_INT64", dtype);
-    if (!reduce_op_known(op)) return err_set(SYP_EINVAL, "allreduce: operation %d is not one of SYP_SUM, SYP_MIN, SYP_MAX", op);
+    if (!size) return err_set(SYP_EINVAL, "allreduce: dtype %d is not one of SYP_FLOAT32, SYP_FLOAT64, SYP_INT32, SYP_INT64", dtype);
+    if (!reduce_op_known(op)) return err_set(SYP_EINVAL, "allreduce: op %d is not one of SYP_SUM, SYP_MIN, SYP_MAX", op);
     if (__builtin_mul_overflow((uint64_t)count, size, &bytes) || bytes > PTRDIFF_MAX)
-        return err_set(SYP_EINVAL, "allreduce: %llu elements of %s exceed PTRDIFF_MAX bytes", (unsigned long long)count, reduce_dtype_name(dtype));
+        return err_set(SYP_EINVAL, "allreduce: count is %llu; so many elements of %s exceed PTRDIFF_MAX bytes", (unsigned long long)count, reduce_dtype_name(dtype));
     if (count && !send) return err_set(SYP_EINVAL, "allreduce: send is NULL for %llu elements", (unsigned long long)count);
     if (count && !recv) return err_set(SYP_EINVAL, "allreduce: recv is NULL for %llu elements", (unsigned long long)count);
     uintptr_t s = (uintptr_t)send, d = (uintptr_t)recv;

@@ -148,12 +148,11 @@ void pools_after_fork(int consistent) {
     if (!consistent) pools_before_fork(); /* late, but the child's stores do not reach the parent from now on */
     for (int i = 0; i < POOLS_MAX; i++) {
         struct pool *p = &pools[i];
-        if (load_relaxed(&p->state) == POOL_ACTIVE && !load_relaxed(&p->ready)) /* another thread was opening it */
-            store_relaxed(&p->state, POOL_FREE);
-        if (load_relaxed(&p->state) == POOL_FREE) continue;
-        lock_reset(&p->symm.lock);
+        lock_reset(&p->symm.lock); /* also of an unused pool: another thread of the parent may have been opening or leaving it */
         lock_reset(&p->heap.lock);
         lock_reset(&p->region.lock);
+        if (load_relaxed(&p->state) == POOL_ACTIVE && !load_relaxed(&p->ready)) store_relaxed(&p->state, POOL_FREE);
+        if (load_relaxed(&p->state) == POOL_FREE) continue;
         if ((p->shared && !p->parted) || !consistent) p->inherited = 1;
     }
     /* Private memory is copied on write and goes on being used, unless some thread of the parent was in the middle of changing its records. */

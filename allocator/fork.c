@@ -46,7 +46,7 @@ static void for_all_locks(void (*f)(struct lock *)) {
 
 /* What this fork holds: pools come and go between prepare and parent. */
 static struct lock forking = LOCK_INIT(LOCK_ATTACH);
-static struct lock *taken[3 * POOLS_MAX];
+static struct lock *taken[3 * POOLS_MAX + 1];
 static int n_taken;
 
 void fork_reset(void) {
@@ -62,6 +62,7 @@ static void take(struct lock *l) {
 static void prepare(void) {
     lock_take(&forking);
     n_taken = 0;
+    take(&private_lock);
     for_all_locks(take);
     pools_before_fork();
 }

@@ -14,7 +14,7 @@
 #define PRIVATE_LEAST (64ull << 20)
 
 struct pool pools[POOLS_MAX];
-static struct lock private_lock = LOCK_INIT(LOCK_ATTACH);
+struct lock private_lock = LOCK_INIT(LOCK_ATTACH);
 static _Atomic(struct pool *) private_pool; /* release: pool_private.  acquire: its readers */
 
 struct pool *pool_new(void) {

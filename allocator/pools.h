@@ -51,6 +51,8 @@ struct pool *pool_find(const void *p);
 
 /* Memory of this process alone, made at the first call; NULL with the record set. */
 struct pool *pool_private(void);
+/* Held while the private pool is made.  Fork takes it, or the child could find a pool that was made after its parent's locks were taken. */
+extern struct lock private_lock;
 /* The private pool if there is one. */
 struct pool *pool_private_if_any(void);
 

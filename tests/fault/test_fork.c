@@ -308,9 +308,12 @@ static int fresh(void) {
     if (pid == 0) {
         void *p = syp_malloc(50000);
         syp_free(p);
-        _exit(p && syp_check() == SYP_OK ? 0 : 1);
+        int rc = syp_check();
+        if (!p || rc != SYP_OK) fprintf(stderr, "child: block %p, check %d: %s\n", p, rc, syp_error_text());
+        _exit(p && rc == SYP_OK ? 0 : 1);
     }
     waitpid(pid, &status, 0);
+    if (WIFSIGNALED(status)) fprintf(stderr, "child: %s\n", strsignal(WTERMSIG(status)));
     stop = 1;
     for (int i = 0; i < 2; i++)
         pthread_join(t[i], NULL);
@@ -321,8 +324,13 @@ static void fork_beside_the_first_allocation(void) {
     for (int i = 0; i < (int)check_count(100, 2000); i++) {
         int status = -1;
         pid_t pid = fork();
-        if (pid == 0) _exit(fresh() != 0);
-        CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+        if (pid == 0) {
+            int bad = fresh();
+            fflush(NULL);
+            _exit(bad != 0);
+        }
+        CHECK(waitpid(pid, &status, 0) == pid);
+        CHECK_EQ(status, 0);
     }
 }
 

@@ -83,6 +83,7 @@ void process_after_fork(int consistent) {
     uint32_t was = load_relaxed(&state);
     fork_guard(); /* the guard page is the parent's no more */
     fork_reset();
+    copies_release(); /* a program may do as it likes with another copy in a child */
     conf_after_fork();
     thread_after_fork();
     addrmap_after_fork();
@@ -144,7 +145,13 @@ int syp_init_config(const syp_config *config) {
     }
     fork_guard();
     conf_reset();
-    rc = world_attach(&the_world, &asked);
+    rc = copies_claim();
+    if (rc == SYP_OK) {
+        rc = world_attach(&the_world, &asked);
+        if (rc != SYP_OK) copies_release();
+    } else {
+        err_operation("init");
+    }
     if (rc == SYP_OK) {
         store_release(&job_pool, the_world.pool); /* pairs with process_pool */
         store_relaxed(&job_ranks, (uint32_t)the_world.who.n_ranks); /* settle publishes it */
@@ -183,6 +190,7 @@ int syp_finalize(void) {
         return err_operation("finalize");
     }
     rc = world_detach(&the_world);
+    if (rc != SYP_EBUSY) copies_release();
     settle(rc == SYP_EBUSY ? ATTACHED : COLD);
     if (rc != SYP_EBUSY) scope_clear();
     return rc;

@@ -28,6 +28,10 @@ int process_quiesce(int64_t timeout_ns);
 /* 0, or SYP_EFORKED with the record naming `call`. */
 int process_usable(const char *call);
 
+/* copies.c: SYP_OK, this copy of the library is the one that attaches; SYP_ESTATE, another one in this process does, and the record names its file. */
+int copies_claim(void);
+void copies_release(void);
+
 /* fork.c: called before the first state that a fork could damage exists. */
 void fork_guard(void);
 /* fork.c: in the child, usable again. */

@@ -162,9 +162,10 @@ typedef struct syp_config {
  *
  * Returns SYP_OK; also when already attached with the same arguments.
  *   SYP_EINVAL   an argument is out of range, or contradicts the SYMPOOL_* environment
- *   SYP_ESTATE   already attached with different arguments (the text lists the differences)
- *                or another living process holds this rank (the text names it): a program started by a rank inherits
- *                its environment, but not its place in the job; it stays private
+ *   SYP_ESTATE   already attached with different arguments (the text lists the differences);
+ *                or another copy of this library (another file, or one inside the program) is attached in this process (named);
+ *                or another living process holds this rank (named): a program started by a rank inherits its environment, but not its
+ *                place in the job; it stays private
  *   SYP_EJOIN    the join failed.  Every rank that could be reached gets the same list: missing ranks, duplicate
  *                ranks with both addresses, different world sizes, meta sizes or versions, address not usable
  *   SYP_EPEER    a rank died during the join

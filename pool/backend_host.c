@@ -35,7 +35,7 @@
 #define THP_DIR "/sys/kernel/mm/transparent_hugepage/"
 
 /* Bits kept in backend_region.state. */
-enum { OWN_RESERVATION = 1, BY_POPULATE = 2 };
+enum { OWN_RESERVATION = 1, BY_POPULATE = 2, COPIED_BY_FORK = 4 };
 
 static int has_flag(const struct backend_region *r, unsigned flag) {
     return ((uintptr_t)r->state & flag) != 0;
@@ -317,7 +317,7 @@ static int host_commit(struct backend_region *r, uint64_t off, uint64_t len) {
 
 static int host_decommit(struct backend_region *r, uint64_t off, uint64_t len) {
     int rc = -EBADF;
-    if (r->fd < 0)
+    if (r->fd < 0 || has_flag(r, COPIED_BY_FORK)) /* the file's pages may be those of a child's live blocks */
         rc = os->advise(r->base + off, len, MADV_DONTNEED);
     else if (file_is_ours(r))
         rc = os->file_punch(r->fd, off, len);
@@ -331,7 +331,9 @@ static int host_decommit(struct backend_region *r, uint64_t off, uint64_t len) {
 static int host_make_private(struct backend_region *r) {
     if (r->fd < 0) return 0;
     if (r->huge == BACKEND_2M || r->huge == BACKEND_1G) return -EOPNOTSUPP;
-    return file_is_ours(r) ? os->map_copy(r->base, r->len, r->fd) : -EBADF;
+    int rc = file_is_ours(r) ? os->map_copy(r->base, r->len, r->fd) : -EBADF;
+    if (rc >= 0) set_flag(r, COPIED_BY_FORK);
+    return rc;
 }
 
 /* --------------------------------------------------------------------------------------------------- peers */

@@ -102,6 +102,8 @@ def result_kind(name, result):
         return "RETURNS_MEMORY"
     if result == "const char *":
         return "RETURNS_TEXT"
+    if result == "int64_t":
+        return "RETURNS_AMOUNT"
     if result == "size_t":
         return "RETURNS_SIZE"
     if result == "int":

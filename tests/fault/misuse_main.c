@@ -180,7 +180,7 @@ static int is_documented(const struct entry *e, int code) {
 /* What the documents say of the function in this state, when all its arguments are good. */
 static const char *judge_state(const struct entry *e, enum state s, int code) {
     int attached_only = strstr(e->codes, "SYP_ESTATE ") != NULL && !(e->flags & ANYWHERE);
-    int reports = e->returns == RETURNS_STATUS || (e->returns == RETURNS_MEMORY && !(e->flags & PRIVATE_ALLOCATION));
+    int reports = e->returns == RETURNS_STATUS || e->returns == RETURNS_AMOUNT || (e->returns == RETURNS_MEMORY && !(e->flags & PRIVATE_ALLOCATION));
     int is_record = strcmp(e->name, "syp_last_error") == 0;
     if (!reports) return NULL;
     if (s == FORKED) return is_record || code == SYP_EFORKED ? NULL : "a forked child gets SYP_EFORKED";
@@ -216,7 +216,7 @@ static int failed_memory(const struct entry *e) {
 
 static void judge(const struct entry *e, enum state s, int parameter, enum kind k, int status) {
     const char *what = NULL;
-    int code = e->returns == RETURNS_STATUS ? (int)told->result : failed_memory(e) ? told->record.code : SYP_OK;
+    int code = e->returns == RETURNS_STATUS || (e->returns == RETURNS_AMOUNT && told->result < 0) ? (int)told->result : failed_memory(e) ? told->record.code : SYP_OK;
     if (WIFSIGNALED(status))
         what = WTERMSIG(status) == SIGALRM ? "it hangs" : strsignal(WTERMSIG(status));
     else if (!told->done)

@@ -174,6 +174,34 @@ static void blocks_after_finalize(void) {
     syp_free(begin);
 }
 
+/* Memory that the parent gives back to the system is still the child's. */
+static void child_keeps_what_the_parent_gives_back(void) {
+    size_t len = 12 << 20;
+    int go[2], status = -1;
+    CHECK_EQ(syp_init(0, 1, 32 << 20, 1 << 20, NULL), SYP_OK);
+    char *large = syp_malloc(len), *small = syp_malloc(1000);
+    memset(large, 5, len);
+    CHECK_EQ(syp_finalize(), SYP_OK);
+    CHECK_EQ(pipe(go), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        char word;
+        if (read(go[0], &word, 1) != 1) _exit(1);
+        for (size_t i = 0; i < len; i++)
+            if (large[i] != 5) _exit(2);
+        syp_free(large);
+        _exit(syp_trim() > 0 && syp_check() == SYP_OK ? 0 : 3);
+    }
+    syp_free(large);
+    CHECK(syp_trim() >= 8 << 20);
+    CHECK(write(go[1], "x", 1) == 1);
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK_EQ(status, 0);
+    close(go[0]);
+    close(go[1]);
+    syp_free(small);
+}
+
 /* ------------------------------------------------------------------------------------------ kinds of children */
 
 static int grandchild(void) {
@@ -338,6 +366,7 @@ int main(void) {
     return check_main("fork", (struct check_test[]){{"fork_beside_the_first_allocation", fork_beside_the_first_allocation}, /* first: nothing is allocated yet */
                                                     {"private_memory", private_memory},
                                                     {"blocks_after_finalize", blocks_after_finalize},
+                                                    {"child_keeps_what_the_parent_gives_back", child_keeps_what_the_parent_gives_back},
                                                     {"child_of_a_child", child_of_a_child},
                                                     {"vfork_and_spawn", vfork_and_spawn},
                                                     {"threads_fork_and_work", threads_fork_and_work},

@@ -43,7 +43,7 @@ void *memory_alloc(size_t len, size_t align, uint64_t stream) {
 }
 
 static int refuse_free(void) {
-    static struct log_limit limit = LOG_LIMIT(20);
+    static struct log_limit limit = LOG_RATE(10);
     add_relaxed(&bad_frees, 1);
     log_warn_limited(&limit, "%s; ignored", err_record()->text);
     return SYP_EFOREIGN;

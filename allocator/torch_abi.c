@@ -22,7 +22,7 @@ void *syp_torch_malloc(size_t size, int device, void *stream) {
     }
     void *p = memory_alloc(size, TORCH_ALIGN, (uint64_t)(uintptr_t)stream);
     if (!p) {
-        static struct log_limit limit = LOG_LIMIT(20);
+        static struct log_limit limit = LOG_RATE(10);
         err_operation("torch_malloc");
         log_warn_limited(&limit, "torch_malloc of %B for device %d failed: %s", (unsigned long long)size, device, err_record()->text);
     }

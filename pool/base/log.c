@@ -131,13 +131,36 @@ void log_debug(const char *fmt, ...) {
     LOG_BODY(SYP_LOG_DEBUG);
 }
 
-void log_warn_limited(struct log_limit *limit, const char *fmt, ...) {
-    /* the load keeps the count from wrapping around */
-    if (load_relaxed(&limit->said) >= limit->most) return;
+/* One of the first lines: which, from 1; 0 = they are used up. */
+static unsigned first_lines(struct log_limit *limit) {
+    if (load_relaxed(&limit->said) >= limit->most) return 0; /* keeps the count from wrapping around */
     unsigned n = add_relaxed(&limit->said, 1u);
-    if (n >= limit->most) return;
+    return n < limit->most ? n + 1 : 0;
+}
+
+/* The one line of a second: 1, and how many were left out before it. */
+static int line_of_second(struct log_limit *limit, unsigned *left_out) {
+    uint64_t now = os->now(), next = load_relaxed(&limit->next); /* plain figures: relaxed */
+    if (now < next || !cas_acq_rel(&limit->next, &next, now + NS_PER_S)) {
+        add_relaxed(&limit->left_out, 1u);
+        return 0;
+    }
+    *left_out = swap_acq_rel(&limit->left_out, 0u);
+    return 1;
+}
+
+void log_warn_limited(struct log_limit *limit, const char *fmt, ...) {
+    unsigned n = first_lines(limit), left_out = 0;
+    if (n == 0 && (!limit->for_ever || !line_of_second(limit, &left_out))) return;
     LOG_BODY(SYP_LOG_WARN);
-    if (n + 1 == limit->most) log_warn("the last line was of a kind that was now given %u times; it is not repeated", limit->most);
+    if (left_out) log_warn("%u lines of this kind were left out", left_out);
+    if (n != limit->most) return;
+    if (limit->for_ever) {
+        store_relaxed(&limit->next, os->now() + NS_PER_S);
+        log_warn("the last line was of a kind that was now given %u times; from now on one a second", limit->most);
+    } else {
+        log_warn("the last line was of a kind that was now given %u times; it is not repeated", limit->most);
+    }
 }
 
 void syp_log_set(void (*fn)(void *arg, int level, const char *text), void *arg) {

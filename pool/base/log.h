@@ -20,12 +20,17 @@ void log_debug(const char *fmt, ...);
 /* 1 if lines of this level are wanted (SYP_LOG_*). */
 int log_enabled(int level);
 
-/* A place that may say the same thing for ever says it `most` times at all, then once that it goes quiet. */
+/* A place that may say the same thing for ever: LOG_LIMIT says it n times at all, then once that it goes quiet; LOG_RATE n times, then once
+ * a second, with the number of lines left out. */
 struct log_limit {
     _Atomic unsigned said;
     unsigned most;
+    int for_ever;              /* 1 = LOG_RATE */
+    _Atomic unsigned left_out; /* since the last line */
+    _Atomic uint64_t next;     /* ns: no line before */
 };
-#define LOG_LIMIT(n) {0, (n)}
+#define LOG_LIMIT(n) {.most = (n)}
+#define LOG_RATE(n) {.most = (n), .for_ever = 1}
 void log_warn_limited(struct log_limit *limit, const char *fmt, ...);
 
 #endif

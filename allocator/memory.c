@@ -224,7 +224,7 @@ void *syp_pool_base(int rank) {
 
 static int in_use(struct pool *p) {
     uint32_t s = load_acquire(&p->state); /* pairs with pool_new and pool_retire */
-    return (s == POOL_ACTIVE || s == POOL_RETIRED) && !p->inherited;
+    return (s == POOL_ACTIVE || s == POOL_RETIRED) && load_acquire(&p->ready) && !p->inherited; /* the last: pool_open, pool_close */
 }
 
 int syp_walk(int (*fn)(void *arg, const syp_block *block), void *arg) {

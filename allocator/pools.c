@@ -43,7 +43,10 @@ int pool_open(struct pool *p, const struct region_conf *conf, int cache_on) {
     struct debug_conf debug;
     debug_conf_read(&debug);
     debug_start(&p->heap, &debug);
-    if (!conf->commit_full) purge_init(&p->heap.purge, conf_int(CONF_DECAY));
+    int64_t decay = conf->commit_full ? PURGE_NEVER : conf_int(CONF_DECAY);
+    lock_take(&p->heap.lock); /* a late caller of the pool before may be using it already */
+    purge_init(&p->heap.purge, decay);
+    lock_drop(&p->heap.lock);
     store_release(&p->ready, 1); /* pairs with fork's for_all_locks */
     return SYP_OK;
 }

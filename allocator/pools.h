@@ -29,7 +29,7 @@ struct pool {
     void *window;        /* address space to give back with the pool, NULL = the region's own */
     uint64_t window_len;
     int mapped;          /* 1 = in the address map */
-    atom32 ready;        /* 1 = its locks are to be taken by fork; release: pool_open, pool_close */
+    atom32 ready;        /* 1 = it can be walked, and its locks are to be taken by fork; release: pool_open, pool_close */
 };
 
 /* An unused entry, POOL_ACTIVE, zero; NULL with the record set. */

@@ -25,12 +25,14 @@ int process_forked(void) {
 }
 
 struct world *process_world(void) {
-    if (process_forked() || load_acquire(&state) != ATTACHED) return NULL; /* forked: first, as the child of an unattached process needs it, too.  Pairs with settle */
+    /* forked first: the child of an unattached process needs it, too.  The state pairs with settle. */
+    if (process_forked() || load_acquire(&state) != ATTACHED) return NULL;
     return &the_world;
 }
 
 struct pool *process_pool(void) {
-    if (process_forked() || load_acquire(&state) != ATTACHED) return NULL; /* forked: first, as the child of an unattached process needs it, too.  Pairs with settle */
+    /* forked first: the child of an unattached process needs it, too.  The state pairs with settle. */
+    if (process_forked() || load_acquire(&state) != ATTACHED) return NULL;
     return load_acquire(&job_pool);
 }
 

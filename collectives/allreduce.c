@@ -143,7 +143,8 @@ static int check_call(const void *send, const void *recv, size_t count, int dtyp
     if (!size) return err_set(SYP_EINVAL, "allreduce: dtype %d is not one of SYP_FLOAT32, SYP_FLOAT64, SYP_INT32, SYP_INT64", dtype);
     if (!reduce_op_known(op)) return err_set(SYP_EINVAL, "allreduce: op %d is not one of SYP_SUM, SYP_MIN, SYP_MAX", op);
     if (__builtin_mul_overflow((uint64_t)count, size, &bytes) || bytes > PTRDIFF_MAX)
-        return err_set(SYP_EINVAL, "allreduce: count is %llu; so many elements of %s exceed PTRDIFF_MAX bytes", (unsigned long long)count, reduce_dtype_name(dtype));
+        return err_set(SYP_EINVAL, "allreduce: count is %llu; so many elements of %s exceed PTRDIFF_MAX bytes", (unsigned long long)count,
+                       reduce_dtype_name(dtype));
     if (count && !send) return err_set(SYP_EINVAL, "allreduce: send is NULL for %llu elements", (unsigned long long)count);
     if (count && !recv) return err_set(SYP_EINVAL, "allreduce: recv is NULL for %llu elements", (unsigned long long)count);
     uintptr_t s = (uintptr_t)send, d = (uintptr_t)recv;

@@ -63,7 +63,7 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
     free_members(c);
     if (!member) return err_set(SYP_ENOMEM, "comm_create: no memory for a group of %d members", n);
     c->coll = k;
-    if (c->slot != slot) c->slot = slot; /* written once: late callers read it without owning the group */
+    if (c->slot != slot) c->slot = slot; /* written once: late callers read it, too */
     c->n = n;
     c->member = member;
     c->rank = (int *)(member + n);

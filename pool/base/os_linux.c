@@ -127,8 +127,7 @@ static int linux_file_resize(int fd, uint64_t len) {
     return (int)SYS_RETRY(ftruncate(fd, (off_t)len));
 }
 
-/* An interrupted fallocate of a memory file undoes all it did: under a profiler's timer a large one would never end, so
- * each interruption halves the step. */
+/* An interrupted fallocate of a memory file undoes all it did: under a profiler's timer a large one would never end: halve the step. */
 static int linux_file_commit(int fd, uint64_t off, uint64_t len) {
     const uint64_t least = 2u << 20;
     uint64_t step = len;
@@ -207,8 +206,7 @@ static int linux_reserve(const char *what, size_t len, size_t align, void **out)
     return 0;
 }
 
-/* A reservation of private memory is committed later and on purpose, so it does not count against the system's limit
- * now. */
+/* A reservation of private memory is committed later and on purpose, so it does not count against the system's limit now. */
 static int linux_map(void *addr, size_t len, int prot, int fd, uint64_t off, void **out) {
     int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
     if (addr) flags |= fd >= 0 ? MAP_FIXED : MAP_FIXED | MAP_NORESERVE;
@@ -299,8 +297,7 @@ static int stat_number(const char *state, int field, uint64_t *out) {
     return text_to_u64(digits, out) ? -EPROTO : 0;
 }
 
-/* A zombie answers kill(pid, 0), but it will never do anything again; unless it is only the first thread of several
- * that ended. */
+/* A zombie answers kill(pid, 0), but it will never do anything again; unless it is only the first of several threads that ended. */
 static int linux_process_alive(int pid) {
     char buf[1024];
     int64_t error;

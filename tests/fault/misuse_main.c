@@ -227,7 +227,8 @@ static void judge(const struct entry *e, enum state s, int parameter, enum kind 
         what = "not a documented figure";
     else if (e->returns == RETURNS_FIGURE && e->unattached != 0 && s != ATTACHED && s != BROKEN && told->result != e->unattached)
         what = "not the figure of a process without a job";
-    else if (e->returns == RETURNS_STATUS && code > 0 && strcmp(e->name, "syp_comm_size") != 0 && strcmp(e->name, "syp_comm_failed") != 0 && s != BROKEN)
+    else if (e->returns == RETURNS_STATUS && code > 0 && s != BROKEN && strcmp(e->name, "syp_comm_size") != 0 &&
+             strcmp(e->name, "syp_comm_failed") != 0)
         what = "neither SYP_OK nor an error";
     else if (code < 0 && code != SYP_EFORKED && !is_documented(e, code) && e->returns != RETURNS_MEMORY)
         what = "a code that is not documented";
@@ -237,7 +238,8 @@ static void judge(const struct entry *e, enum state s, int parameter, enum kind 
     if (!what && s == FORKED && e->returns == RETURNS_STATUS && strcmp(e->name, "syp_last_error") != 0 && code != SYP_EFORKED)
         what = "a forked child gets SYP_EFORKED, whatever the arguments";
     /* The text of a bad argument names it. */
-    if (!what && parameter >= 0 && code == SYP_EINVAL && !strstr(told->record.text, e->said[parameter])) what = "the text does not name the argument";
+    if (!what && parameter >= 0 && code == SYP_EINVAL && !strstr(told->record.text, e->said[parameter]))
+        what = "the text does not name the argument";
     cells++;
     if (what) complain(e, s, parameter, k, what);
 }

@@ -11,7 +11,7 @@
 # tests/mutants/*.txt hold them, one paragraph each:
 #   mutant NAME   what it breaks          file    the source
 #   old    text that is in one line of the file, once; `at TEXT`: the first such line after the first line with TEXT
-#   new    what stands there instead      san     sanitizer whose build has to see it (optional)
+#   new    what stands there instead      san     sanitizer that has to see it: thread (optional)
 #   tests  programs, in the order in which they are tried, as unit/test_x or unit/test_x:part-of-a-test's-name
 #
 # A copy of the tree and of the object files of $B is changed, rebuilt and tested.  Survived, cannot be planted, or does
@@ -21,7 +21,7 @@ cd "$(dirname "$0")/../.." || exit 1
 mode=${1:-}
 part=${2:-}
 B=${B:-build}
-limit=90
+limit=45
 case $mode in
 all | apply | [1-9] | [1-9][0-9]) ;;
 *)
@@ -84,10 +84,10 @@ try() {
     for t in $8; do
         only=""
         case $t in *:*) only=${t#*:} ;; esac
-        (cd "$tree" && unset SYP_CHECK && B=$to SEED=1 SYP_TEST_TIMEOUT=$((limit - 10)) ${only:+env ONLY="$only"} \
+        (cd "$tree" && unset SYP_CHECK && TSAN_OPTIONS="halt_on_error=1 exitcode=66" B=$to SEED=1 SYP_TEST_TIMEOUT=$((limit - 10)) ${only:+env ONLY="$only"} \
             timeout -k 5 $limit "$to/tests/${t%%:*}") >"$work/log" 2>&1 </dev/null
         rc=$?
-        if [ $rc != 0 ]; then
+        if [ $rc != 0 ] && { [ "$7" != thread ] || [ $rc = 66 ]; }; then
             by=$(sed -n 's/^ *Test: \(.*\) \.\.\.FAILED.*/\1/p' "$work/log" | head -n 1)
             say killed $(($(date +%s) - started)) "$1" "$2  [$t${by:+: $by}${7:+, $7}]"
             return

@@ -8,9 +8,13 @@
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
+#include "tests/support/ranks.h"
 #include "tests/support/world_test.h"
 
 #include <stdlib.h>
+#include <unistd.h>
+
+static int to_rank_1[2]; /* a pipe */
 
 static struct comm *world_comm(struct world *w) {
     return &w->coll.comm[0];
@@ -334,6 +338,36 @@ static void as_many_groups_as_there_are(void) {
     CHECK_EQ(worlds_as_threads(2, NULL, many_groups, NULL), 0);
 }
 
+/* A second thread of a rank that enters a group while the first is inside is told so, and nothing happens to the first. */
+static int second_thread(int which, int n, void *arg) {
+    struct world *w = arg;
+    (void)n;
+    if (which == 0) return coll_barrier(world_comm(w), 0) != SYP_OK;
+    while (load_acquire(&world_comm(w)->busy) == 0)
+        os->yield();
+    float x = 0;
+    int wrong = coll_barrier(world_comm(w), 0) != SYP_EBUSY || !strstr(syp_error_text(), "another thread of this rank") ||
+                coll_allreduce(world_comm(w), &x, &x, 1, SYP_FLOAT32, SYP_SUM, 0) != SYP_EBUSY;
+    char told = 1;
+    return wrong || write(to_rank_1[1], &told, 1) != 1;
+}
+
+static int two_threads(struct world *w, void *arg) {
+    (void)arg;
+    char told;
+    if (w->who.rank == 0) return ranks_as_threads(2, second_thread, w);
+    NEED(w, read(to_rank_1[0], &told, 1) == 1); /* rank 0 stays inside until its second thread is done */
+    NEED(w, coll_barrier(world_comm(w), 0) == SYP_OK);
+    return 0;
+}
+
+static void two_threads_in_one_group(void) {
+    CHECK_EQ(pipe(to_rank_1), 0);
+    CHECK_EQ(worlds_as_threads(2, NULL, two_threads, NULL), 0);
+    close(to_rank_1[0]);
+    close(to_rank_1[1]);
+}
+
 /* ---------------------------------------------------------------------------------------- random programs */
 
 struct program {
@@ -421,6 +455,7 @@ int main(int argc, char **argv) {
                                                            {"a_straggler_reports_no_success", a_straggler_reports_no_success},
                                                            {"groups_of_ranks", groups_of_ranks},
                                                            {"as_many_groups_as_there_are", as_many_groups_as_there_are},
+                                                           {"two_threads_in_one_group", two_threads_in_one_group},
                                                            {"random_programs", random_programs},
                                                            {0}});
 }

@@ -3,7 +3,8 @@
 #
 #   make [all]        library, tools, module           make check        the tests (CI)
 #   make demo         train a classifier on 2 ranks    make check-long   full counts and heavy packages
-#   make bench        measurements                     make check-asan | check-ubsan | check-tsan
+#   make bench        measurements                     make check-asan | check-ubsan | check-tsan | check-matrix
+#   make abidiff      against the committed interface  make abi-baseline: commit the interface as it is now
 #   make install      PREFIX=/usr/local DESTDIR=       make fuzz          FUZZ_RUNS=20000 for each parser
 #   make deps | format | clean
 #
@@ -51,7 +52,7 @@ RANKS    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/ranks/test_*.c))
 FAULT    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/test_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all demo check check-long check-asan check-ubsan check-tsan check-static bench install deps format clean tests fuzz fuzzers
+.PHONY: all products demo check check-long check-asan check-ubsan check-tsan check-matrix abidiff abi-baseline bench install deps format clean tests fuzz fuzzers
 .SECONDARY:
 
 all: $(B)/.deps
@@ -157,11 +158,17 @@ check: $(B)/.deps
 	@CI=1 $(MAKE) --no-print-directory products tests fuzzers
 	@B=$(B) sh tests/run.sh quick
 check-long: $(B)/.deps
+	@sh tools/deps.sh heavy
 	@CI=1 $(MAKE) --no-print-directory products tests fuzzers
 	@B=$(B) sh tests/run.sh long
 check-asan check-ubsan check-tsan: check-%: $(B)/.deps
 	@CI=1 $(MAKE) --no-print-directory SAN=$(SAN_$*) B=build/$(SAN_$*) tests build/$(SAN_$*)/modules/sympool-topo.so build/$(SAN_$*)/modules/sympool-auth.so
 	@B=build/$(SAN_$*) sh tests/run.sh $*
+check-matrix: $(B)/.deps
+	@sh tests/matrix.sh
+abidiff abi-baseline: all
+	@sh tools/deps.sh abi
+	@B=$(B) sh tests/abi.sh $(if $(filter abidiff,$@),check,baseline)
 SAN_asan  = address
 SAN_ubsan = undefined
 SAN_tsan  = thread

@@ -7,6 +7,8 @@ cd "$(dirname "$0")" || exit 1
 command -v spin >/dev/null || { echo "spin is not installed: sh tools/deps.sh"; exit 1; }
 here=$PWD
 work=$(mktemp -d) || exit 1
+opt=-O0 # compiling takes longest
+[ "${SYP_CHECK:-}" = long ] && opt=-O2
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 failed=0
@@ -17,7 +19,7 @@ model() {
     name=$2
     shift 2
     rm -f pan pan.* *.trail
-    spin -a "$@" "$here/$name.pml" >spin.out 2>&1 && ${CC:-gcc} -O2 -w -DSAFETY -o pan pan.c >>spin.out 2>&1 || {
+    spin -a "$@" "$here/$name.pml" >spin.out 2>&1 && ${CC:-gcc} $opt -w -DSAFETY -o pan pan.c >>spin.out 2>&1 || {
         cat spin.out
         failed=1
         return
@@ -46,9 +48,12 @@ for d in 0 1; do model holds death -DDEATH=$d; done
 model fails death -DDEATH=0 -DMUTANT=1
 model fails death -DDEATH=1 -DMUTANT=2
 model fails death -DDEATH=0 -DMUTANT=3
+model holds agree -DN=2 -DATTEMPTS=3
+for m in 1 2 3; do model fails agree -DMUTANT=$m; done
 if [ "${SYP_CHECK:-}" = long ]; then
     model holds wake -DN=3 -DROUNDS=2
     model holds posts -DN=4
+    model holds agree -DN=3
     for d in 0 1; do model holds death -DN=4 -DDEATH=$d; done
 fi
 exit $failed

@@ -255,7 +255,11 @@ static int straggler(struct world *w, void *arg) {
     NEED(w, rc == (c->me == 1 ? SYP_EABORTED : SYP_ETIMEOUT));
     for (size_t i = 0; i < count; i++)
         x[i] = -1; /* ours again, as far as we know */
-    if (c->me == 0) os->sleep(900 * NS_PER_MS); /* alive while the other one finds out */
+    if (c->me == 0) {
+        NEED(w, comm_buffers_safe(c) == SYP_EBUSY && err_record()->peer == 1); /* the other one is still inside and may store */
+        os->sleep(900 * NS_PER_MS);                                            /* alive while it finds out */
+        NEED(w, comm_buffers_safe(c) == SYP_OK);
+    }
     world_vanish(w);
     return 0;
 }

@@ -357,6 +357,52 @@ static void readers_never_see_torn_calls(void) {
     munmap(expected, bytes);
 }
 
+/* A region built from another's list goes on exactly as that one does; a list that cannot be is refused. */
+static void a_region_is_taken_over(void) {
+    uint64_t seed = check_seed(), calls, digest;
+    void *p[64] = {0};
+    start(&one, 8 * MIB);
+    start(&two, 8 * MIB);
+    for (int i = 0; i < 2000; i++) {
+        unsigned k = (unsigned)(check_random(&seed) % 64);
+        if (p[k])
+            CHECK_EQ(symm_free(&one.symm, p[k]), SYP_OK);
+        p[k] = p[k] ? NULL : symm_alloc(&one.symm, 1 + check_random(&seed) % (200 * KIB), 64, 0);
+    }
+    symm_position(&one.symm, &calls, &digest);
+    uint32_t cursor = 0;
+    do {
+        uint64_t words[7];
+        size_t n = symm_list(&one.symm, &cursor, words, 7);
+        CHECK_EQ(symm_restore(&two.symm, words, n, cursor ? 0 : calls, digest), SYP_OK);
+    } while (cursor);
+    CHECK(calls_of(&two) == calls && digest_of(&two) == digest);
+    CHECK_EQ(two.symm.space.used, one.symm.space.used);
+    for (int i = 0; i < 2000; i++) {
+        unsigned k = (unsigned)(check_random(&seed) % 64);
+        if (p[k]) {
+            CHECK_EQ(symm_free(&two.symm, region_at(&two.region, off_of(&one, p[k]))), SYP_OK);
+            CHECK_EQ(symm_free(&one.symm, p[k]), SYP_OK);
+            p[k] = NULL;
+        } else {
+            uint64_t len = 1 + check_random(&seed) % (200 * KIB);
+            void *q = symm_alloc(&two.symm, len, 64, 0);
+            p[k] = symm_alloc(&one.symm, len, 64, 0);
+            CHECK(!p[k] == !q && (!q || off_of(&one, p[k]) == off_of(&two, q)));
+        }
+        CHECK(digest_of(&two) == digest_of(&one));
+    }
+    finish(&two);
+    finish(&one);
+
+    static const uint64_t wrong[][2] = {{0, 0}, {1, 0}, {100 | 1, 0}, {(8 * MIB + 64) | 1, 0}, {4 * MIB | 1, (4 * MIB + 64) | 1}, {~63ull | 1, 0}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        start(&two, 8 * MIB);
+        CHECK_EQ(symm_restore(&two.symm, wrong[i], 2, 1, 1), SYP_EINVAL);
+        finish(&two);
+    }
+}
+
 int main(void) {
     return check_main("symm",
                       (struct check_test[]){
@@ -367,6 +413,7 @@ int main(void) {
                           {"agreed_form_counts_what_is_kept", agreed_form_counts_what_is_kept},
                           {"queries", queries},
                           {"ring_keeps_the_last_calls", ring_keeps_the_last_calls},
+                          {"a_region_is_taken_over", a_region_is_taken_over},
                           {"readers_never_see_torn_calls", readers_never_see_torn_calls},
                           {0},
                       });

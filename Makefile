@@ -52,12 +52,13 @@ RANKS    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/ranks/test_*.c))
 FAULT    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/test_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all products demo check check-long check-asan check-ubsan check-tsan check-matrix abidiff abi-baseline bench install deps format clean tests fuzz fuzzers
+.PHONY: all products modules demo check check-long check-asan check-ubsan check-tsan check-matrix abidiff abi-baseline bench install deps format clean tests fuzz fuzzers
 .SECONDARY:
 
 all: $(B)/.deps
 	@$(MAKE) --no-print-directory products
 
+modules: $(MODULES)
 products: $(SO) $(B)/libsympool.so $(B)/libsympool.a $(MODULES) $(TOOLS) $(B)/sympool.pc
 
 # ------------------------------------------------------------------------------------------------ packages
@@ -162,7 +163,7 @@ check-long: $(B)/.deps
 	@CI=1 $(MAKE) --no-print-directory products tests fuzzers
 	@B=$(B) sh tests/run.sh long
 check-asan check-ubsan check-tsan: check-%: $(B)/.deps
-	@CI=1 $(MAKE) --no-print-directory SAN=$(SAN_$*) B=build/$(SAN_$*) tests build/$(SAN_$*)/modules/sympool-topo.so build/$(SAN_$*)/modules/sympool-auth.so
+	@CI=1 $(MAKE) --no-print-directory SAN=$(SAN_$*) B=build/$(SAN_$*) tests modules
 	@B=build/$(SAN_$*) sh tests/run.sh $*
 check-matrix: $(B)/.deps
 	@sh tests/matrix.sh

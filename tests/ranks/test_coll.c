@@ -307,9 +307,14 @@ static int groups(struct world *w, void *arg) {
 /* A group that is destroyed unused, and the next one in its slot: whoever still uses the first is told. */
 static int stale_group(struct world *w, void *arg) {
     (void)arg;
-    struct comm *c = world_comm(w), *first = NULL, *second = NULL;
-    int with_one[2] = {0, 1}, with_two[2] = {0, 2}, slot = 0;
+    struct comm *c = world_comm(w), *before = NULL, *first = NULL, *second = NULL;
+    int all[3] = {0, 1, 2}, with_one[2] = {0, 1}, with_two[2] = {0, 2}, slot = 0;
     int32_t value = 1;
+    /* one before them leaves the slot's clock far ahead of all others */
+    NEED(w, comm_create(c, all, 3, &before) == SYP_OK);
+    for (int i = 0; i < 100; i++)
+        NEED(w, coll_barrier(before, 0) == SYP_OK);
+    NEED(w, comm_destroy(before) == SYP_OK && coll_barrier(c, 0) == SYP_OK);
     NEED(w, comm_create(c, with_one, 2, &first) == SYP_OK);
     if (first) slot = first->slot;
     if (c->me == 0) NEED(w, comm_destroy(first) == SYP_OK);

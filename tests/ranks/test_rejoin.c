@@ -84,6 +84,7 @@ static int world_is_whole(struct world *w, struct scene *s) {
     struct comm *c = world_of(w);
     NEED(w, c->n == s->n_ranks && w->peers.n == s->n_ranks);
     if (sums_are_right(w, c, 50)) return 1;
+    if (w->who.rank == 3) os->sleep(30 * NS_PER_MS); /* the others look at who lives while they wait */
     NEED(w, coll_barrier(c, 0) == SYP_OK); /* which also compares the symmetric positions */
     uint64_t off = coll_symm_alloc(&w->coll, 640, 64, 0);
     NEED(w, off != SPACE_NONE);

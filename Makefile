@@ -25,6 +25,10 @@ VERSION := $(shell awk '/^\#define SYP_VERSION_(MAJOR|MINOR|PATCH)/ { v = v s $$
 WARN     = -Wall -Wextra -Wshadow -Wconversion -Wundef $(if $(CI),-Werror)
 BASE     = -std=c11 -D_GNU_SOURCE -I. -O2 -g -fPIC -fvisibility=hidden -ffp-contract=off $(WARN) \
            $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(filter undefined,$(SAN)),-fno-sanitize-recover=all))
+# gcc says by itself which sanitizer it builds for.
+ifneq ($(findstring clang,$(CC)),)
+BASE    += $(if $(filter address,$(SAN)),-D__SANITIZE_ADDRESS__=1) $(if $(filter thread,$(SAN)),-D__SANITIZE_THREAD__=1)
+endif
 LIB_ONLY = -ftls-model=initial-exec -fno-plt
 LDBASE   = $(if $(SAN),-fsanitize=$(SAN))
 DEP      = -MMD -MP

@@ -3,7 +3,8 @@
 #
 #   make [all]        library, tools, module           make check        the tests (CI)
 #   make demo         train a classifier on 2 ranks    make check-long   full counts and heavy packages
-#   make bench        measurements                     make check-asan | check-ubsan | check-tsan
+#   make bench        measurements                     make check-asan | check-ubsan | check-tsan | check-matrix
+#   make abidiff      against the committed interface  make abi-baseline: commit the interface as it is now
 #   make install      PREFIX=/usr/local DESTDIR=       make fuzz          FUZZ_RUNS=20000 for each parser
 #   make deps | format | clean
 #
@@ -24,6 +25,10 @@ VERSION := $(shell awk '/^\#define SYP_VERSION_(MAJOR|MINOR|PATCH)/ { v = v s $$
 WARN     = -Wall -Wextra -Wshadow -Wconversion -Wundef $(if $(CI),-Werror)
 BASE     = -std=c11 -D_GNU_SOURCE -I. -O2 -g -fPIC -fvisibility=hidden -ffp-contract=off $(WARN) \
            $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(filter undefined,$(SAN)),-fno-sanitize-recover=all))
+# gcc says by itself which sanitizer it builds for.
+ifneq ($(findstring clang,$(CC)),)
+BASE    += $(if $(filter address,$(SAN)),-D__SANITIZE_ADDRESS__=1) $(if $(filter thread,$(SAN)),-D__SANITIZE_THREAD__=1)
+endif
 LIB_ONLY = -ftls-model=initial-exec -fno-plt
 LDBASE   = $(if $(SAN),-fsanitize=$(SAN))
 DEP      = -MMD -MP
@@ -51,12 +56,13 @@ RANKS    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/ranks/test_*.c))
 FAULT    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/test_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all demo check check-long check-asan check-ubsan check-tsan check-static bench install deps format clean tests fuzz fuzzers
+.PHONY: all products modules demo check check-long check-asan check-ubsan check-tsan check-matrix abidiff abi-baseline bench install deps format clean tests fuzz fuzzers
 .SECONDARY:
 
 all: $(B)/.deps
 	@$(MAKE) --no-print-directory products
 
+modules: $(MODULES)
 products: $(SO) $(B)/libsympool.so $(B)/libsympool.a $(MODULES) $(TOOLS) $(B)/sympool.pc
 
 # ------------------------------------------------------------------------------------------------ packages
@@ -157,11 +163,17 @@ check: $(B)/.deps
 	@CI=1 $(MAKE) --no-print-directory products tests fuzzers
 	@B=$(B) sh tests/run.sh quick
 check-long: $(B)/.deps
+	@sh tools/deps.sh heavy
 	@CI=1 $(MAKE) --no-print-directory products tests fuzzers
 	@B=$(B) sh tests/run.sh long
 check-asan check-ubsan check-tsan: check-%: $(B)/.deps
-	@CI=1 $(MAKE) --no-print-directory SAN=$(SAN_$*) B=build/$(SAN_$*) tests build/$(SAN_$*)/modules/sympool-topo.so build/$(SAN_$*)/modules/sympool-auth.so
+	@CI=1 $(MAKE) --no-print-directory SAN=$(SAN_$*) B=build/$(SAN_$*) tests modules
 	@B=build/$(SAN_$*) sh tests/run.sh $*
+check-matrix: $(B)/.deps
+	@sh tests/matrix.sh
+abidiff abi-baseline: all
+	@sh tools/deps.sh abi
+	@B=$(B) sh tests/abi.sh $(if $(filter abidiff,$@),check,baseline)
 SAN_asan  = address
 SAN_ubsan = undefined
 SAN_tsan  = thread

@@ -1,17 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# sh tests/run.sh quick|long|asan|ubsan|tsan [PART]
+# sh tests/run.sh quick|long|plain|asan|ubsan|tsan [PART]
 #
 # Runs, one at a time since many are sensitive to timing, whatever is there of: tools/checks/*.sh, the programs test_*
-# of tests/{unit,ranks,fault} as built in $B, and tests/{ranks,fault,fuzz}/*.sh.  PART: only those whose name contains it.
-# The sanitizer modes run the programs alone, without those of tests/fault; tsan only those whose source has the line
-# "/* tsan: yes */".
+# of tests/{unit,ranks,fault} as built in $B, tests/{ranks,fault,fuzz}/*.sh, the models and a few of the mutants.
+# long: full counts, all mutants, the binary interface, and the matrix of compilers and sanitizers.
+# plain: the programs alone.  The sanitizer modes: the programs alone, without those of tests/fault; tsan only those
+# whose source has the line "/* tsan: yes */".  PART: only those whose name contains it.
 #
 # Each has a time limit, and its output in $B/log.  One line each: result, seconds, name, seeds; the end of the log
-# when it failed.  The last line is "N passed, N failed, N skipped": passed and failed count programs, skipped counts
-# the tests inside them that said "SKIP: why".  In long mode a skip is a failure unless its reason contains
-# "no hardware".
+# when it failed.  Except in quick mode a table follows: result, tests, checks, seconds, seeds.  The last line is
+# "N passed, N failed, N skipped": passed and failed count programs, skipped counts the tests inside them that said
+# "SKIP: why".  In long mode a skip is a failure unless its reason contains "no hardware".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -19,9 +20,9 @@ mode=${1:-}
 part=${2:-}
 case $mode in
 quick) limit=300 ;;
-long | asan | ubsan | tsan) limit=3600 ;;
+long | plain | asan | ubsan | tsan) limit=3600 ;;
 *)
-    echo "usage: sh tests/run.sh quick|long|asan|ubsan|tsan [PART]" >&2
+    echo "usage: sh tests/run.sh quick|long|plain|asan|ubsan|tsan [PART]" >&2
     exit 2
     ;;
 esac
@@ -39,7 +40,8 @@ failed=0
 skipped=0
 failures=""
 skips=$(mktemp) || exit 1
-trap 'rm -f "$skips"' EXIT
+rows=$(mktemp) || exit 1
+trap 'rm -f "$skips" "$rows"' EXIT
 trap 'exit 130' INT TERM
 
 # run NAME COMMAND...
@@ -67,7 +69,9 @@ run() {
         why="${why:+$why; }skipped something although the full run was asked for"
     fi
 
-    seeds=$(grep '^ *seed' "$log" | sed 's/^ *//' | sort -u | head -n 4 | tr '\n' ' ')
+    seeds=$(sed -n 's/.*SEED=\([0-9]*\)$/seed \1/p; s/^ *\(seed .*\)/\1/p' "$log" | sort -u | head -n 4 | tr '\n' ' ')
+    counts=$(sed -n 's/^.*: \([0-9]* tests\), \([0-9]* checks\), .*/\1 \2/p' "$log" | tail -n 1)
+    printf '%s|%s|%s|%s|%s\n' "$([ -z "$why" ] && echo ok || echo FAIL)" "$time" "$name" "${counts:--}" "$seeds" >>"$rows"
     [ "$n_skips" -gt 0 ] && seeds="$seeds$n_skips skipped"
     if [ -z "$why" ]; then
         passed=$((passed + 1))
@@ -117,13 +121,34 @@ quick | long)
     programs fault
     scripts tests/fault
     scripts tests/fuzz
+    wanted models && run models sh tests/models/run.sh
     ;;
-*)
+esac
+case $mode in
+quick)
+    wanted mutants && run mutants sh tests/mutants/run.sh 4
+    ;;
+long)
+    limit=10800
+    wanted abi && run abi sh tests/abi.sh check
+    wanted mutants && run mutants sh tests/mutants/run.sh all
+    wanted matrix && run matrix env -u SYP_CHECK sh tests/matrix.sh
+    ;;
+plain)
+    programs unit
+    programs ranks
+    programs fault
+    ;;
+asan | ubsan | tsan)
     programs unit
     programs ranks
     ;;
 esac
 
+if [ "$mode" != quick ]; then
+    echo "summary:"
+    awk -F '|' '{ printf "  %-4s %11s  %-30s %-26s %s\n", $1, $2, $3, $4, $5 }' "$rows"
+fi
 if [ -s "$skips" ]; then
     echo "skipped:"
     sed 's/^/  /' "$skips"

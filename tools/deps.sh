@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh tools/deps.sh [heavy]
+# sh tools/deps.sh [heavy|abi]
 # The lists of Debian packages that building and testing need.  Installs what is missing, and says so.
-# heavy: instead those that only the full tests need.
+# heavy: instead those that only the full tests need.   abi: those of them that compare binary interfaces.
 set -eu
 
 # build: compiler, topology module, tools, demo data.   test: unit tests, models, checks.
@@ -11,13 +11,15 @@ gcc make binutils libc6-dev
 libhwloc-dev libnuma-dev libsodium-dev libjansson-dev zlib1g-dev dataset-fashion-mnist
 libcunit1-dev g++ pkg-config valgrind clang libclang-rt-14-dev spin strace python3 man-db procps iproute2 util-linux
 "
-PACKAGES_HEAVY="python3-numpy python3-torch"
+PACKAGES_ABI="abigail-tools"
+PACKAGES_HEAVY="$PACKAGES_ABI python3-numpy python3-torch"
 
 case ${1:-} in
 "") ;;
 heavy) PACKAGES=$PACKAGES_HEAVY ;;
+abi) PACKAGES=$PACKAGES_ABI ;;
 *)
-    echo "usage: sh tools/deps.sh [heavy]" >&2
+    echo "usage: sh tools/deps.sh [heavy|abi]" >&2
     exit 2
     ;;
 esac

@@ -125,16 +125,26 @@ static void keep_permitted(hwloc_bitmap_t nodes) {
     numa_bitmask_free(permitted);
 }
 
+/* Nodes without memory are left out: they hold nothing, and mbind refuses a mask of them alone. */
+static void keep_with_memory(hwloc_topology_t t, hwloc_bitmap_t nodes) {
+    int known = 0; /* a machine may not tell how much its nodes have */
+    for (hwloc_obj_t o = NULL; (o = hwloc_get_next_obj_by_type(t, HWLOC_OBJ_NUMANODE, o)) != NULL;)
+        known |= o->attr->numanode.local_memory != 0;
+    for (hwloc_obj_t o = NULL; known && (o = hwloc_get_next_obj_by_type(t, HWLOC_OBJ_NUMANODE, o)) != NULL;)
+        if (o->attr->numanode.local_memory == 0) hwloc_bitmap_clr(nodes, o->os_index);
+}
+
 static int fill_place(hwloc_topology_t t, hwloc_const_bitmap_t set, struct topo_place *out, const char **why) {
     char node_list[24], processors[48];
     hwloc_bitmap_t nodes = hwloc_bitmap_alloc();
     *why = "no memory for a set of nodes";
     if (!nodes) return -1;
     hwloc_cpuset_to_nodeset(t, set, nodes);
+    keep_with_memory(t, nodes);
     if (hwloc_topology_is_thissystem(t)) keep_permitted(nodes);
     int last = hwloc_bitmap_last(nodes);
     if (last < 0 || (size_t)last >= MOST_NODES) {
-        *why = last < 0 ? "none of the NUMA nodes of this rank's processors may be used"
+        *why = last < 0 ? "none of the NUMA nodes of this rank's processors has memory that may be used"
                         : "the NUMA node has too high a number";
         hwloc_bitmap_free(nodes);
         return -1;

@@ -25,9 +25,22 @@ static int in_child(void) {
     if (syp_allreduce(&x, &x, 1, SYP_FLOAT32, SYP_SUM, NULL, NULL) != SYP_EFORKED) return 3;
     if (!strstr(syp_error_text(), "forked child")) return 4;
     if (((char *)block)[0] != 5 || ((char *)symm)[0] != 6) return 5; /* readable */
-    syp_free(block);
+    syp_free(block); /* the parent's: nothing is done, so doing it twice is no error either */
     syp_free(symm);
     syp_free(block);
+    syp_error e = {.size = sizeof e};
+    if (syp_last_error(&e) != SYP_OK || e.code != SYP_EFORKED) return 8;
+    /* a block of the parent made shorter: a new one, and what lies behind it is left alone */
+    char *hole = syp_malloc(64), *behind = syp_malloc(64);
+    for (int i = 0; i < 1000 && behind != hole + 64; i++) {
+        hole = behind;
+        behind = syp_malloc(64);
+    }
+    if (!hole || behind != hole + 64) return 9;
+    memset(behind, 9, 64);
+    syp_free(hole);
+    char *copy = syp_realloc(block, 64);
+    if (copy != hole || copy[63] != 5 || behind[0] != 9 || behind[63] != 9) return 10;
     char *own = syp_malloc(300000), *torch = syp_torch_malloc(5000, 0, NULL);
     if (!own || !torch || own == block) return 6;
     memset(own, 1, 300000);
@@ -95,6 +108,47 @@ static void fork_while_allocating(void) {
         pthread_join(t[i], NULL);
     CHECK_EQ(syp_finalize(), SYP_OK);
     syp_free(block);
+}
+
+/* Private memory is the child's own copy: it must not be one that a thread of the parent was changing. */
+static int private_child(void) {
+    char *p = syp_malloc(60000), *q = syp_malloc(200);
+    if (!p || !q || syp_check() != SYP_OK) return 1;
+    memset(p, 7, 60000);
+    syp_free(p);
+    syp_free(q);
+    return syp_check() == SYP_OK ? 0 : 2;
+}
+
+static void *churn_private(void *arg) {
+    char *p[64] = {0};
+    uint64_t random = (uint64_t)(uintptr_t)arg + 1;
+    while (!stop) {
+        size_t k = check_random(&random) % 64;
+        syp_free(p[k]);
+        p[k] = syp_malloc(check_random(&random) % 20000);
+    }
+    for (size_t k = 0; k < 64; k++)
+        syp_free(p[k]);
+    return NULL;
+}
+
+static void fork_while_allocating_private_memory(void) {
+    pthread_t t[2];
+    stop = 0;
+    for (size_t i = 0; i < 2; i++)
+        pthread_create(&t[i], NULL, churn_private, (void *)i);
+    for (int i = 0; i < (int)check_count(200, 5000); i++) {
+        int status = -1;
+        pid_t pid = fork();
+        if (pid == 0) _exit(private_child());
+        CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+        CHECK_EQ(WEXITSTATUS(status), 0);
+    }
+    stop = 1;
+    for (int i = 0; i < 2; i++)
+        pthread_join(t[i], NULL);
+    CHECK_EQ(syp_check(), SYP_OK);
 }
 
 /* A process that never attached: its private memory is copied on write, parent and child go their own ways. */
@@ -371,6 +425,7 @@ int main(void) {
                                                     {"vfork_and_spawn", vfork_and_spawn},
                                                     {"threads_fork_and_work", threads_fork_and_work},
                                                     {"children", children},
+                                                    {"fork_while_allocating_private_memory", fork_while_allocating_private_memory},
                                                     {"fork_while_allocating", fork_while_allocating},
                                                     {0}});
 }

@@ -256,12 +256,49 @@ static void larger_than_the_machine(void) {
     ranks_free(&r);
 }
 
+/* Every rank has a pool of its own size: an address at a peer is one inside the peer's pool, or an error that names its size. */
+static int sized_rank(struct ranks *r, int rank, void *arg) {
+    (void)arg;
+    syp_config c = SYP_CONFIG_INIT;
+    c.rank = rank;
+    c.n_ranks = r->n;
+    c.local_mem_size = rank == 0 ? 8 << 20 : 32 << 20;
+    c.meta_size = 1 << 20;
+    c.addr = r->addr;
+    c.listen_fd = rank == 0 ? r->listen_fd : -1;
+    CHECK_EQ(syp_init_config(&c), SYP_OK);
+    char *low = syp_malloc(1 << 20), *high = rank == 0 ? NULL : syp_malloc(20 << 20);
+    CHECK(low && (rank == 0 || high));
+    CHECK(syp_peer_ptr(low, 1 - rank) != NULL);
+    if (rank == 1) {
+        char *last = (char *)syp_pool_base(1) + (8 << 20) - 1;
+        CHECK(syp_peer_ptr(last, 0) == (char *)syp_pool_base(0) + (8 << 20) - 1);
+        CHECK(syp_peer_ptr(last + 1, 0) == NULL);
+        CHECK_EQ(err_record()->code, SYP_EFOREIGN);
+        CHECK_HAS(syp_error_text(), "rank 0, which has 8388608 bytes");
+        CHECK(syp_peer_ptr(high + (19 << 20), 0) == NULL);
+    }
+    CHECK_EQ(syp_barrier(SYP_COMM_WORLD, NULL), SYP_OK);
+    syp_free(low);
+    syp_free(high);
+    CHECK_EQ(syp_finalize(), SYP_OK);
+    return 0;
+}
+
+static void pools_of_different_sizes(void) {
+    struct ranks r;
+    if (!CHECK(ranks_start(&r, 2, 0, sized_rank, NULL) == 0)) return;
+    CHECK_EQ(ranks_wait(&r, 30, -1), 0);
+    ranks_free(&r);
+}
+
 int main(void) {
     return check_main("attach", (struct check_test[]){{"every_call_fails_once", every_call_fails_once},
                                                       {"cycles", cycles},
                                                       {"restart_on_the_same_port", restart_on_the_same_port},
                                                       {"disagreements_reach_every_rank", disagreements_reach_every_rank},
                                                       {"missing_ranks_are_listed", missing_ranks_are_listed},
+                                                      {"pools_of_different_sizes", pools_of_different_sizes},
                                                       {"larger_than_the_machine", larger_than_the_machine},
                                                       {0}});
 }

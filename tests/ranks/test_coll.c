@@ -8,9 +8,13 @@
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
+#include "tests/support/ranks.h"
 #include "tests/support/world_test.h"
 
 #include <stdlib.h>
+#include <unistd.h>
+
+static int to_rank_1[2]; /* a pipe */
 
 static struct comm *world_comm(struct world *w) {
     return &w->coll.comm[0];
@@ -251,7 +255,11 @@ static int straggler(struct world *w, void *arg) {
     NEED(w, rc == (c->me == 1 ? SYP_EABORTED : SYP_ETIMEOUT));
     for (size_t i = 0; i < count; i++)
         x[i] = -1; /* ours again, as far as we know */
-    if (c->me == 0) os->sleep(900 * NS_PER_MS); /* alive while the other one finds out */
+    if (c->me == 0) {
+        NEED(w, comm_buffers_safe(c) == SYP_EBUSY && err_record()->peer == 1); /* the other one is still inside and may store */
+        os->sleep(900 * NS_PER_MS);                                            /* alive while it finds out */
+        NEED(w, comm_buffers_safe(c) == SYP_OK);
+    }
     world_vanish(w);
     return 0;
 }
@@ -287,20 +295,6 @@ static int groups(struct world *w, void *arg) {
             NEED(w, comm_destroy(again) == SYP_OK);
         }
     }
-    /* a group that is destroyed unused, and the next one in its slot: whoever still uses the first is told */
-    struct comm *first = NULL, *second = NULL;
-    int with_one[2] = {0, 1}, with_two[2] = {0, 2};
-    int32_t value = 1;
-    NEED(w, comm_create(c, with_one, 2, &first) == SYP_OK);
-    if (me == 0) NEED(w, comm_destroy(first) == SYP_OK);
-    NEED(w, comm_create(c, with_two, 2, &second) == SYP_OK);
-    if (second) NEED(w, coll_allreduce(second, &value, &value, 1, SYP_INT32, SYP_SUM, 0) == SYP_OK && value == 2);
-    if (me == 1) {
-        int rc = coll_allreduce(first, &value, &value, 1, SYP_INT32, SYP_SUM, 100 * (int64_t)NS_PER_MS);
-        NEED(w, (rc == SYP_EPEER || rc == SYP_ETIMEOUT) && value == 1);
-        NEED(w, comm_destroy(first) == SYP_OK);
-    }
-    if (second) NEED(w, comm_destroy(second) == SYP_OK);
     int wrong[2] = {0, 0};
     NEED(w, comm_create(c, wrong, 2, &again) == SYP_EINVAL && !again);
     int other[2] = {0, me == 0 ? 1 : 2};
@@ -308,6 +302,109 @@ static int groups(struct world *w, void *arg) {
     if (odd) NEED(w, comm_destroy(odd) == SYP_OK);
     if (pair) NEED(w, comm_destroy(pair) == SYP_OK);
     return one_allreduce(w, c, 100, 0, 9);
+}
+
+/* A group that is destroyed unused, and the next one in its slot: whoever still uses the first is told. */
+static int stale_group(struct world *w, void *arg) {
+    (void)arg;
+    struct comm *c = world_comm(w), *before = NULL, *first = NULL, *second = NULL;
+    int all[3] = {0, 1, 2}, with_one[2] = {0, 1}, with_two[2] = {0, 2}, slot = 0;
+    int32_t value = 1;
+    /* one before them leaves the slot's clock far ahead of all others */
+    NEED(w, comm_create(c, all, 3, &before) == SYP_OK);
+    for (int i = 0; i < 100; i++)
+        NEED(w, coll_barrier(before, 0) == SYP_OK);
+    NEED(w, comm_destroy(before) == SYP_OK && coll_barrier(c, 0) == SYP_OK);
+    NEED(w, comm_create(c, with_one, 2, &first) == SYP_OK);
+    if (first) slot = first->slot;
+    if (c->me == 0) NEED(w, comm_destroy(first) == SYP_OK);
+    NEED(w, comm_create(c, with_two, 2, &second) == SYP_OK);
+    if (c->me == 0) NEED(w, second->slot == slot);
+    if (second) NEED(w, coll_allreduce(second, &value, &value, 1, SYP_INT32, SYP_SUM, 0) == SYP_OK && value == 2);
+    NEED(w, coll_barrier(c, 0) == SYP_OK);
+    if (c->me == 1) {
+        int rc = coll_allreduce(first, &value, &value, 1, SYP_INT32, SYP_SUM, 100 * (int64_t)NS_PER_MS);
+        NEED(w, rc == SYP_EPEER && value == 1);
+        NEED(w, strstr(syp_error_text(), "rank 0 has destroyed this group"));
+        NEED(w, comm_destroy(first) == SYP_OK);
+    }
+    NEED(w, coll_barrier(c, 0) == SYP_OK);
+    if (second) NEED(w, comm_destroy(second) == SYP_OK);
+    return 0;
+}
+
+static void a_destroyed_group_is_named(void) {
+    CHECK_EQ(worlds_as_threads(3, NULL, stale_group, NULL), 0);
+    CHECK_EQ(worlds_as_processes(3, NULL, stale_group, NULL), 0);
+}
+
+/* Rank 1 is still inside the last operation of a group that rank 0 has left and destroyed: rank 0's next group must not use its posts. */
+static int reader_left_behind(struct world *w, void *arg) {
+    (void)arg;
+    struct comm *c = world_comm(w), *parent = NULL, *g = NULL, *next = NULL;
+    int of_parent[2] = {0, 2}, of_g[2] = {1, 0}, both[2] = {0, 1}, slot = 0;
+    int32_t value = c->me == 1 ? 10 : 1;
+    NEED(w, comm_create(c, of_parent, 2, &parent) == SYP_OK && comm_create(c, of_g, 2, &g) == SYP_OK);
+    slow_reduction = c->me == 1;
+    test_point_hook = hold_up;
+    if (g) {
+        slot = g->slot;
+        NEED(w, coll_allreduce(g, &value, &value, 1, SYP_INT32, SYP_SUM, 0) == SYP_OK && value == 11);
+        NEED(w, comm_destroy(g) == SYP_OK);
+    }
+    if (parent) {
+        value = 1000;
+        NEED(w, comm_create(parent, both, 2, &next) == SYP_OK);
+        NEED(w, coll_allreduce(next, &value, &value, 1, SYP_INT32, SYP_SUM, 0) == SYP_OK && value == 2000);
+        if (c->me == 0) NEED(w, next->slot != slot);
+        NEED(w, comm_destroy(next) == SYP_OK && comm_destroy(parent) == SYP_OK);
+    }
+    return 0;
+}
+
+static void a_group_that_is_still_read_is_not_reused(void) {
+    CHECK_EQ(worlds_as_processes(3, NULL, reader_left_behind, NULL), 0);
+}
+
+/* A rank whose control data is damaged: the others say whose, and use none of it. */
+static struct comm *damaged;
+static int damage;
+static void spoil_post(const char *point) {
+    if (!damaged || strcmp(point, "publish") != 0) return;
+    struct comm_post *post = &damaged->own->post[damaged->sequence & 1];
+    if (damage == 0) post->sequence += 2;
+    if (damage == 1) post->comm_id += 256;
+    if (damage == 2) post->send_off = 1ull << 63;
+    if (damage == 3) post->recv_off = damaged->coll->peers->region->len - 64;
+    damaged = NULL;
+}
+
+static int damaged_post(struct world *w, void *arg) {
+    static const char *const said[] = {"published sequence 3", "rank 1 has destroyed this group", "published send offset 9223372036854775808",
+                                       "published receive offset"};
+    struct comm *c = world_comm(w);
+    size_t count = 20000;
+    float *x = world_alloc(w, count * sizeof *x), *y = world_alloc(w, count * sizeof *x);
+    NEED(w, x && y);
+    memset(x, 0, count * sizeof *x);
+    memset(y, 0x5a, count * sizeof *x);
+    damage = *(int *)arg;
+    damaged = c->me == 1 ? c : NULL;
+    test_point_hook = spoil_post;
+    int rc = coll_allreduce(c, x, y, count, SYP_FLOAT32, SYP_SUM, 5 * (int64_t)NS_PER_S);
+    NEED(w, rc == SYP_EPEER || (rc == SYP_EABORTED && c->me == 1));
+    /* the damaged rank may see it itself, and give up first */
+    if (c->me != 1) NEED(w, err_record()->peer == 1 && (strstr(syp_error_text(), said[damage]) || strstr(syp_error_text(), "gave the group up")));
+    for (size_t i = 0; i < count; i++)
+        NEED(w, ((uint32_t *)(void *)y)[i] == 0x5a5a5a5a);
+    os->sleep(100 * NS_PER_MS); /* alive until all have seen it */
+    world_vanish(w);
+    return 0;
+}
+
+static void a_damaged_post_is_named(void) {
+    for (int what = 0; what < 4; what++)
+        CHECK_EQ(worlds_as_processes(2, NULL, damaged_post, &what), 0);
 }
 
 static void groups_of_ranks(void) {
@@ -332,6 +429,36 @@ static int many_groups(struct world *w, void *arg) {
 
 static void as_many_groups_as_there_are(void) {
     CHECK_EQ(worlds_as_threads(2, NULL, many_groups, NULL), 0);
+}
+
+/* A second thread of a rank that enters a group while the first is inside is told so, and nothing happens to the first. */
+static int second_thread(int which, int n, void *arg) {
+    struct world *w = arg;
+    (void)n;
+    if (which == 0) return coll_barrier(world_comm(w), 0) != SYP_OK;
+    while (load_acquire(&world_comm(w)->busy) == 0)
+        os->yield();
+    float x = 0;
+    int wrong = coll_barrier(world_comm(w), 0) != SYP_EBUSY || !strstr(syp_error_text(), "another thread of this rank") ||
+                coll_allreduce(world_comm(w), &x, &x, 1, SYP_FLOAT32, SYP_SUM, 0) != SYP_EBUSY;
+    char told = 1;
+    return wrong || write(to_rank_1[1], &told, 1) != 1;
+}
+
+static int two_threads(struct world *w, void *arg) {
+    (void)arg;
+    char told;
+    if (w->who.rank == 0) return ranks_as_threads(2, second_thread, w);
+    NEED(w, read(to_rank_1[0], &told, 1) == 1); /* rank 0 stays inside until its second thread is done */
+    NEED(w, coll_barrier(world_comm(w), 0) == SYP_OK);
+    return 0;
+}
+
+static void two_threads_in_one_group(void) {
+    CHECK_EQ(pipe(to_rank_1), 0);
+    CHECK_EQ(worlds_as_threads(2, NULL, two_threads, NULL), 0);
+    close(to_rank_1[0]);
+    close(to_rank_1[1]);
 }
 
 /* ---------------------------------------------------------------------------------------- random programs */
@@ -420,7 +547,11 @@ int main(int argc, char **argv) {
                                                            {"timeout_names_the_late", timeout_names_the_late},
                                                            {"a_straggler_reports_no_success", a_straggler_reports_no_success},
                                                            {"groups_of_ranks", groups_of_ranks},
+                                                           {"a_destroyed_group_is_named", a_destroyed_group_is_named},
+                                                           {"a_group_that_is_still_read_is_not_reused", a_group_that_is_still_read_is_not_reused},
+                                                           {"a_damaged_post_is_named", a_damaged_post_is_named},
                                                            {"as_many_groups_as_there_are", as_many_groups_as_there_are},
+                                                           {"two_threads_in_one_group", two_threads_in_one_group},
                                                            {"random_programs", random_programs},
                                                            {0}});
 }

@@ -203,6 +203,25 @@ static int many_small(struct world *w, void *arg) {
     return 0;
 }
 
+/* Whoever sleeps until a late member comes is woken by it, not by the end of a time slice; that may coincide now and then. */
+static int late_every_time(struct world *w, void *arg) {
+    struct comm *c = world_comm(w);
+    int n = *(int *)arg;
+    for (int i = 0; i < n; i++) {
+        if (c->me == 1) os->sleep(4 * NS_PER_MS + (uint64_t)i % 7 * 300 * NS_PER_US);
+        NEED(w, coll_barrier(c, 0) == SYP_OK);
+    }
+    if (c->me == 1) return 0;
+    NEED(w, stats_read(STAT_SLEEPS) >= (uint64_t)n);
+    NEED(w, stats_read(STAT_LATE_WAKES) <= (uint64_t)n / 4);
+    return 0;
+}
+
+static void sleepers_are_woken(void) {
+    int n = (int)check_count(60, 2000);
+    CHECK_EQ(worlds_as_processes(2, NULL, late_every_time, &n), 0);
+}
+
 static void no_wake_up_is_lost(void) {
     uint64_t n = check_count(20000, 250000);
     for (int i = 0; i < (int)check_count(1, 4); i++)
@@ -212,6 +231,7 @@ static void no_wake_up_is_lost(void) {
 int main(void) {
     return check_main("crowd", (struct check_test[]){{"more_ranks_than_processors", more_ranks_than_processors},
                                                      {"waiting_costs_little", waiting_costs_little},
+                                                     {"sleepers_are_woken", sleepers_are_woken},
                                                      {"no_wake_up_is_lost", no_wake_up_is_lost},
                                                      {0}});
 }

@@ -24,6 +24,7 @@ struct scene {
     int n_ranks;        /* after the rejoin */
     uint64_t pool_size; /* of replacements, 0 = as all */
     int expect;         /* of the rejoin of those who stay */
+    int diverged;       /* rank 1 has made one symmetric call more than the others */
     uint64_t offset[8]; /* of a symmetric block allocated after it, + 1 */
     int live;           /* symmetric blocks at the time */
 };
@@ -83,6 +84,7 @@ static int world_is_whole(struct world *w, struct scene *s) {
     struct comm *c = world_of(w);
     NEED(w, c->n == s->n_ranks && w->peers.n == s->n_ranks);
     if (sums_are_right(w, c, 50)) return 1;
+    if (w->who.rank == 3) os->sleep(30 * NS_PER_MS); /* the others look at who lives while they wait */
     NEED(w, coll_barrier(c, 0) == SYP_OK); /* which also compares the symmetric positions */
     uint64_t off = coll_symm_alloc(&w->coll, 640, 64, 0);
     NEED(w, off != SPACE_NONE);
@@ -137,6 +139,7 @@ static int member(struct ranks *r, int rank, void *arg) {
     struct comm *left = NULL;
     NEED(w, comm_shrink(c, 0, 0, &left) == SYP_OK);
     if (sums_are_right(w, left, 5)) return 1;
+    if (s->diverged && rank == 1) NEED(w, symm_alloc(&w->pool->symm, 64, 64, 0));
     rc = world_rejoin(w, s->n_ranks, 0);
     if (rc != s->expect) fprintf(stderr, "rank %d: rejoin: %s\n", rank, syp_error_text());
     NEED(w, rc == s->expect);
@@ -190,6 +193,10 @@ static void a_pool_beyond_the_windows_is_refused_on_all(void) {
     one_scene(&(struct scene){.victim = 2, .n_ranks = N, .pool_size = 100 << 20, .expect = SYP_EINVAL});
 }
 
+static void ranks_whose_symmetric_regions_differ_do_not_go_on(void) {
+    one_scene(&(struct scene){.victim = 2, .n_ranks = N, .expect = SYP_EDIVERGED, .diverged = 1});
+}
+
 static void more_ranks_may_join(void) {
     one_scene(&(struct scene){.victim = 3, .n_ranks = 6});
 }
@@ -198,6 +205,7 @@ int main(void) {
     return check_main("rejoin", (struct check_test[]){{"replaced", every_rank_can_be_replaced},
                                                       {"larger", a_replacement_may_have_a_larger_pool},
                                                       {"too large", a_pool_beyond_the_windows_is_refused_on_all},
+                                                      {"diverged", ranks_whose_symmetric_regions_differ_do_not_go_on},
                                                       {"more", more_ranks_may_join},
                                                       {0}});
 }

@@ -41,7 +41,7 @@ static int same_sequence(struct world *w, void *arg) {
             live[slot] = local(w, 1 + (x >> 8) % 100000);
             NEED(w, live[slot]);
         }
-        if (live[slot]) digest = digest * 31 + (int64_t)region_offset(&w->pool->region, live[slot]);
+        if (live[slot]) digest = (int64_t)((uint64_t)digest * 31 + region_offset(&w->pool->region, live[slot]));
     }
     int64_t low = digest, high = digest;
     NEED(w, coll_allreduce(world_comm(w), &low, &low, 1, SYP_INT64, SYP_MIN, 0) == SYP_OK);

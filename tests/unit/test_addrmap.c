@@ -5,6 +5,7 @@
 
 #include "allocator/sympool.h"
 #include "pool/base/atomic.h"
+#include "pool/base/os.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
 
@@ -120,11 +121,42 @@ static void readers_are_not_disturbed(void) {
         addrmap_remove(BASE + i * 2 * G);
 }
 
+/* Readers wait for each range to appear: what they find is filled in.  Nothing else orders them, so ThreadSanitizer would see it. */
+static void *read_new(void *arg) {
+    (void)arg;
+    for (uint64_t i = 0; i < 512; i++) {
+        const struct addr_range *r;
+        while ((r = find(BASE + i * G + 5)) == NULL)
+            os->yield();
+        if (r->base != BASE + i * G || r->len != G || r->kind != (int)i + 1) add_relaxed(&wrong, 1u);
+    }
+    return NULL;
+}
+
+static void a_range_that_is_found_is_whole(void) {
+    pthread_t t[2];
+    int started = 1, added = 0;
+    for (int i = 0; i < 2; i++)
+        started &= pthread_create(&t[i], NULL, read_new, NULL) == 0;
+    for (unsigned i = 0; i < 512; i++) {
+        added += add(BASE + i * G, G, (int)i + 1) == SYP_OK;
+        os->yield();
+    }
+    for (int i = 0; started && i < 2; i++)
+        pthread_join(t[i], NULL);
+    CHECK(started);
+    CHECK_EQ(added, 512);
+    CHECK_EQ(load_relaxed(&wrong), 0);
+    for (unsigned i = 0; i < 512; i++)
+        addrmap_remove(BASE + i * G);
+}
+
 int main(void) {
     return check_main("addrmap", (struct check_test[]){
                                      {"finds_what_was_added", finds_what_was_added},
                                      {"wrong_ranges_are_refused", wrong_ranges_are_refused},
                                      {"the_table_of_ranges_has_an_end", the_table_of_ranges_has_an_end},
+                                     {"a_range_that_is_found_is_whole", a_range_that_is_found_is_whole},
                                      {"readers_are_not_disturbed", readers_are_not_disturbed},
                                      {0},
                                  });

@@ -129,6 +129,7 @@ static void memory(void) {
     }
     CHECK(syp_malloc(0) != NULL);
     CHECK(syp_realloc(p, 0) == NULL);
+    CHECK(syp_calloc((size_t)1 << 33, (size_t)1 << 31) == NULL); /* 2^64 bytes are not 0 */
     CHECK(syp_malloc(SIZE_MAX) == NULL && syp_calloc(SIZE_MAX, 2) == NULL && syp_aligned_alloc(3, 1) == NULL);
     CHECK(syp_malloc(1ull << 30) == NULL); /* larger than the pool */
     CHECK_HAS(syp_error_text(), "SYMPOOL_LOCAL_MEM_SIZE");
@@ -300,6 +301,15 @@ static void misuse(void) {
     CHECK_EQ(syp_init_config(NULL), SYP_EINVAL);
     c.size = 4;
     CHECK_EQ(syp_init_config(&c), SYP_EINVAL);
+    struct {
+        syp_config c;
+        char more[64]; /* a program built with a later header */
+    } newer = {.c = SYP_CONFIG_INIT};
+    newer.c.size = sizeof newer;
+    newer.c.rank = 0;
+    newer.c.n_ranks = 1;
+    CHECK_EQ(syp_init_config(&newer.c), SYP_EINVAL);
+    CHECK_HAS(syp_error_text(), "SYP_CONFIG_INIT");
     CHECK_EQ(syp_last_error(NULL), SYP_EINVAL);
     CHECK_EQ(syp_last_error(&e), SYP_EINVAL);
     CHECK_EQ(syp_finalize(), SYP_ESTATE);

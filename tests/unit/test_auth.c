@@ -130,6 +130,26 @@ static void connections_have_keys_of_their_own(void) {
     disconnect(&e);
 }
 
+/* A whole join is played again, to either side: its own nonce is fresh, so nothing of it counts. */
+static void a_recorded_join_is_recognised(void) {
+    struct ends e = connect_ends(1, 1);
+    uint8_t of_rank[WIRE_NONCE], of_root[WIRE_NONCE], fresh[WIRE_NONCE], to_root[WIRE_MAC], to_rank[WIRE_MAC];
+    CHECK_EQ(auth_nonce(e.root, 1, of_root), 0);
+    CHECK_EQ(auth_nonce(e.rank, 0, of_rank), 0);
+    auth_begin(e.root, 1, AUTH_ROOT, of_rank);
+    auth_begin(e.rank, 0, AUTH_RANK, of_root);
+    auth_seal(e.rank, 0, head, payload, 9, to_root);
+    auth_seal(e.root, 1, head, payload, 9, to_rank);
+    CHECK(auth_check(e.root, 1, head, payload, 9, to_root));
+    CHECK_EQ(auth_nonce(e.root, 2, fresh), 0);
+    auth_begin(e.root, 2, AUTH_ROOT, of_rank);
+    CHECK(!auth_check(e.root, 2, head, payload, 9, to_root));
+    CHECK_EQ(auth_nonce(e.rank, 0, fresh), 0);
+    auth_begin(e.rank, 0, AUTH_RANK, of_root);
+    CHECK(!auth_check(e.rank, 0, head, payload, 9, to_rank));
+    disconnect(&e);
+}
+
 /* Flags of the mapping that holds p, from /proc/self/smaps; 1 = has the flag. */
 static int mapping_has(const void *p, const char *flag) {
     FILE *f = fopen("/proc/self/smaps", "r");
@@ -196,6 +216,7 @@ int main(void) {
                             {"a_replayed_frame_is_recognised", a_replayed_frame_is_recognised},
                             {"a_reflected_frame_is_recognised", a_reflected_frame_is_recognised},
                             {"connections_have_keys_of_their_own", connections_have_keys_of_their_own},
+                            {"a_recorded_join_is_recognised", a_recorded_join_is_recognised},
                             {"the_secret_stays_out_of_dumps_and_children", the_secret_stays_out_of_dumps_and_children},
                             {"the_secret_is_wiped", the_secret_is_wiped},
                             {0}});

@@ -152,12 +152,14 @@ static int connect_to_leader(uint64_t nonce) {
     return -1;
 }
 
-/* What an own member would send, with the fields of the case. */
+/* What an own member would send, with the fields of the case; magic OTHER_JOB: with another job's nonce. */
+#define MAGIC 0x53534150444650ull
+#define OTHER_JOB 0ull
 static void say(int fd, const struct talk *t) {
     struct {
         uint64_t magic, nonce;
         int32_t kind, code, n, rank[16];
-    } m = {t->magic, t->nonce, t->kind, 0, 1, {t->rank}};
+    } m = {t->magic == OTHER_JOB ? MAGIC : t->magic, t->nonce + (t->magic == OTHER_JOB), t->kind, 0, 1, {t->rank}};
     char control[CMSG_SPACE(sizeof(int) * 200)] = {0};
     char big[4096] = {0};
     memcpy(big, &m, sizeof m);
@@ -203,20 +205,20 @@ static int talking_rank(int rank, int n, void *arg) {
 }
 
 static void bad_talk(void) {
-    const uint64_t magic = 0x53534150444650ull;
     const struct talk talks[] = {
-        {0, -1, 3, magic + 1, 1, 1, SYP_EJOIN, "another protocol"},
-        {0, 10, 3, magic, 1, 1, SYP_EJOIN, "another protocol"},
-        {0, 3000, 3, magic, 1, 1, SYP_EJOIN, "another protocol"},
-        {0, -1, 2, magic, 1, 1, SYP_EJOIN, "gave 2 descriptors"},
-        {0, -1, 0, magic, 1, 1, SYP_EJOIN, "gave 0 descriptors"},
-        {0, -1, 97, magic, 1, 1, SYP_ESYS, "ulimit -n"}, /* cut by the kernel */
-        {0, -1, 3, magic, 2, 1, SYP_EJOIN, "does not await"},
-        {0, -1, 3, magic, 1, 0, SYP_EJOIN, "as rank 0"},
-        {0, -1, 3, magic, 1, 5, SYP_EJOIN, "as rank 5"},
-        {0, -1, 3, magic, 1, -4, SYP_EJOIN, "as rank -4"},
-        {0, -2, 3, magic, 1, 1, SYP_EJOIN, "another protocol"}, /* no bytes at all, but descriptors */
-        {0, 0, 0, magic, 1, 1, SYP_EPEER, "closed the connection"},
+        {0, -1, 3, MAGIC + 1, 1, 1, SYP_EJOIN, "another protocol"},
+        {0, 10, 3, MAGIC, 1, 1, SYP_EJOIN, "another protocol"},
+        {0, 3000, 3, MAGIC, 1, 1, SYP_EJOIN, "another protocol"},
+        {0, -1, 2, MAGIC, 1, 1, SYP_EJOIN, "gave 2 descriptors"},
+        {0, -1, 0, MAGIC, 1, 1, SYP_EJOIN, "gave 0 descriptors"},
+        {0, -1, 97, MAGIC, 1, 1, SYP_ESYS, "ulimit -n"}, /* cut by the kernel */
+        {0, -1, 3, MAGIC, 2, 1, SYP_EJOIN, "does not await"},
+        {0, -1, 3, MAGIC, 1, 0, SYP_EJOIN, "as rank 0"},
+        {0, -1, 3, MAGIC, 1, 5, SYP_EJOIN, "as rank 5"},
+        {0, -1, 3, MAGIC, 1, -4, SYP_EJOIN, "as rank -4"},
+        {0, -1, 3, OTHER_JOB, 1, 1, SYP_EJOIN, "another protocol or job"},
+        {0, -2, 3, MAGIC, 1, 1, SYP_EJOIN, "another protocol"}, /* no bytes at all, but descriptors */
+        {0, 0, 0, MAGIC, 1, 1, SYP_EPEER, "closed the connection"},
     };
     for (size_t i = 0; i < sizeof talks / sizeof talks[0]; i++) {
         struct talk t = talks[i];
@@ -267,7 +269,9 @@ static int distrusting_rank(int rank, int n, void *arg) {
     struct many *m = arg;
     int mine[FDS_PER_RANK] = {0, 1, 2};
     (void)n;
-    return fdpass_exchange(&m->roster, rank, mine, take_never, NULL, m->deadline) != SYP_EJOIN;
+    /* not even listened to: both wait for somebody else until the deadline */
+    return fdpass_exchange(&m->roster, rank, mine, take_never, NULL, m->deadline) != SYP_EJOIN ||
+           !strstr(syp_error_text(), "at the deadline");
 }
 
 static void wrong_credentials(void) {

@@ -299,12 +299,12 @@ static void free_gaps_locked(struct symm *s) {
     }
 }
 
-int symm_restore(struct symm *s, const uint64_t *words, size_t n, uint64_t calls, uint64_t digest) {
+int symm_restore(struct symm *s, const uint64_t *words, size_t n, int last, uint64_t calls, uint64_t digest) {
     int rc = SYP_OK;
     lock_take(&s->lock);
     for (size_t i = 0; i < n && rc == SYP_OK; i++)
         rc = restore_locked(s, words[i]);
-    if (rc == SYP_OK && calls) {
+    if (rc == SYP_OK && last) {
         free_gaps_locked(s);
         s->calls = calls;
         s->digest = digest;

@@ -64,11 +64,11 @@ uint64_t symm_trim(struct symm *s);
  * The state of the region in words, for a rank that takes a dead one's place: its blocks in address order, length | 1 for a live one.  Equal words make
  * equal regions, so equal calls give equal offsets from then on.
  * symm_list: words from block *cursor on (0 = the first) into `words`, at most n; *cursor moves, 0 again = that was all.  Returns how many.
- * symm_restore: into a region that has seen no call; in as many pieces as the list came in, the last one with calls > 0: the donor's position.
+ * symm_restore: into a region that has seen no call; in as many pieces as the list came in; with the last one the donor's position counts.
  * SYP_OK; SYP_ENOMEM; SYP_EINVAL (words that no region has).
  */
 size_t symm_list(struct symm *s, uint32_t *cursor, uint64_t *words, size_t n);
-int symm_restore(struct symm *s, const uint64_t *words, size_t n, uint64_t calls, uint64_t digest);
+int symm_restore(struct symm *s, const uint64_t *words, size_t n, int last, uint64_t calls, uint64_t digest);
 
 /* Copy call `number` out of a ring (own or a peer's).  1 = there, 0 = not there any more (overwritten) or not yet. */
 int symm_read_call(const struct symm_call *ring, uint64_t number, struct symm_record *out);

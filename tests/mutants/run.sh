@@ -21,7 +21,7 @@ cd "$(dirname "$0")/../.." || exit 1
 mode=${1:-}
 part=${2:-}
 B=${B:-build}
-limit=45
+limit=30 # a hang is a kill, too
 case $mode in
 all | apply | [1-9] | [1-9][0-9]) ;;
 *)
@@ -29,6 +29,7 @@ all | apply | [1-9] | [1-9][0-9]) ;;
     exit 2
     ;;
 esac
+[ "$mode" = all ] && limit=60
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM

@@ -395,7 +395,6 @@ static int renew_peers(struct world *w, const struct roster *now) {
         if (!is_same(w, now, r)) coll_forget(&w->coll, r, before.rank[r].pid);
     TEST_POINT("rejoin.renew");
     w->roster = *now;
-    w->who.n_ranks = now->n;
     rc = peers_renew(&w->peers, now, w->deadline);
     roster_free(&before);
     int mapped = w->process ? map_peer_addresses(w) : SYP_OK;
@@ -421,6 +420,7 @@ static int rejoin(struct world *w, int n_ranks) {
     if (rc == SYP_OK) rc = renew_peers(w, &now);
     if (rc == SYP_OK) rc = meet_mapped(w);
     if (rc == SYP_OK) rc = coll_rejoin(&w->coll, 0, &meeting);
+    if (rc == SYP_OK) w->who.n_ranks = n_ranks;
     if (rc != SYP_OK && w->star) star_abort(w->star);
     star_close(w->star);
     w->star = NULL;

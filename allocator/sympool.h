@@ -210,7 +210,8 @@ SYP_API int syp_finalize(void);
  * replaced ranks stay valid addresses of the new process's pool.  Groups that a replaced rank was in are broken (SYP_EPEER); other groups go on.
  * Returns SYP_OK.  On failure the world stays, or is, broken, and the call can be made again:
  *   SYP_EINVAL     n_ranks; a replacement's pool is too large
- *   SYP_EBUSY      a thread of this process is inside a collective; a replaced rank's former process (named) still lives
+ *   SYP_EBUSY      a thread of this process is inside a collective; a replaced rank's former process (named) still lives, and has not left by
+ *                  syp_finalize
  *   SYP_EJOIN, SYP_EPEER, SYP_ETIMEOUT  somebody did not come, or died meanwhile, as for syp_init
  *   SYP_EDIVERGED  those who stay have not made the same symmetric calls
  *   SYP_ENOMEM, SYP_ESYS, SYP_EREACH (a world of several hosts), SYP_ESTATE (not attached)
@@ -507,7 +508,8 @@ SYP_API int syp_comm_abort(syp_comm *comm);
  * May the buffers of the operation that broke the group be written or reused?  A member that was stopped, or has not noticed the failure yet, may still
  * store into this rank's receive buffer until it has left the operation or died.  Until then the library keeps freed blocks that overlap the buffer from
  * reuse (syp_pool_info.heap_quarantined); what the caller keeps using is his to watch.
- * Returns SYP_OK: nobody stores into them any more (also when the group is not broken).  SYP_EBUSY: the text names the member.  SYP_ESTATE.
+ * Returns SYP_OK: nobody stores into them any more (also when the group is not broken).  SYP_EBUSY: the text names the member, or another thread of this
+ * process is inside an operation of the group.  SYP_ESTATE.
  * Not collective, never blocks; ask again.
  */
 SYP_API int syp_comm_buffers_safe(syp_comm *comm);
@@ -515,15 +517,16 @@ SYP_API int syp_comm_buffers_safe(syp_comm *comm);
 /*
  * One view for all members that live, also on a broken group: the bitwise and of all their *flags, and the set of members that are gone (syp_comm_failed).
  * flags: not NULL; in and out.  Either all that return SYP_OK have the same values, whoever dies meanwhile and whenever, or it is as if the call was not made.
- * Returns SYP_OK, SYP_EINVAL; SYP_ETIMEOUT (a living member, named, did not call; the same call can be tried again); SYP_EMISMATCH (members called
- * syp_comm_shrink); SYP_EABORTED (the others gave this rank up); SYP_EREACH, SYP_EBUSY, SYP_ESTATE.
+ * Returns SYP_OK, SYP_EINVAL; SYP_ETIMEOUT (a living member, named, did not call; the same call can be tried again, and then gets what the others got
+ * meanwhile); SYP_EMISMATCH (members called syp_comm_shrink); SYP_EABORTED (the others gave this rank up); SYP_EREACH, SYP_EBUSY, SYP_ESTATE.
  * Collective over the members that live.  Blocks up to the deadline.
  */
 SYP_API int syp_comm_agree(syp_comm *comm, uint64_t *flags, const syp_call *call);
 
 /*
  * Members that the last syp_comm_agree or syp_comm_shrink of this group found dead, left or given up: the same on every member.
- * ranks: room for n ranks of the world, NULL when n is 0.  Returns how many there are, which may be more than n; or SYP_EINVAL, SYP_ESTATE.
+ * ranks: room for n ranks of the world, NULL when n is 0.  Returns how many there are, which may be more than n; or SYP_EINVAL, SYP_ESTATE,
+ * SYP_EBUSY (another thread of this process is inside an operation of the group).
  */
 SYP_API int syp_comm_failed(syp_comm *comm, int *ranks, int n);
 
@@ -536,7 +539,8 @@ enum { SYP_SHRINK_GIVE_UP = 1 }; /* members that live but do not come before the
  * Returns SYP_OK; SYP_EBUSY (a member, named, lives but did not come before the deadline; shrink again, or give it up: it then gets SYP_EABORTED when it
  * comes, and its late stores reach only quarantined buffers); SYP_ENOMEM (no group slot free on all); SYP_EMISMATCH, SYP_EABORTED, SYP_EREACH, SYP_EINVAL,
  * SYP_ESTATE.
- * Collective over the members that live.  Blocks up to the deadline (call, or the default).
+ * Collective over the members that live.  Blocks up to the deadline (call, or the default); with SYP_SHRINK_GIVE_UP two seconds longer, while those who came
+ * settle it.
  */
 SYP_API int syp_comm_shrink(syp_comm *comm, unsigned flags, const syp_call *call, syp_comm **out);
 

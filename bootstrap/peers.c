@@ -453,15 +453,24 @@ int peers_map(struct peers *p, uint64_t deadline) {
 /* ------------------------------------------------------------------------------------------------- later ranks */
 
 int peers_same_process(const struct peers *p, const struct roster *roster, int rank) {
-    if (rank >= p->n) return 0;
+    if (rank >= p->n || rank >= roster->n) return 0;
     const struct roster_entry *was = &p->roster.rank[rank], *is = &roster->rank[rank];
     return was->pid == is->pid && was->start_ticks == is->start_ticks && was->generation == is->generation;
 }
 
+/* Orderly, or by an attach that failed, maybe the same process has come back since: it unmapped our memory before it said so. */
+static int has_left(const struct peers *p, const struct roster *roster, int rank) {
+    const struct roster_entry *was = &p->roster.rank[rank], *is = &roster->rank[rank];
+    const struct control_head *c = p->peer[rank].control;
+    if (c && (load_acquire((atom32 *)&c->life) & LIFE_LEFT)) return 1; /* pairs with keeper_run */
+    return !c && was->pid == is->pid && was->start_ticks == is->start_ticks;
+}
+
 /* A process that is dying is waited for; one that lives would go on storing into memory that we had lost sight of. */
-static int wait_gone(const struct peers *p, int rank, uint64_t deadline) {
+static int wait_gone(const struct peers *p, const struct roster *roster, int rank, uint64_t deadline) {
     const struct roster_entry *e = &p->roster.rank[rank];
     uint64_t ticks;
+    if (has_left(p, roster, rank)) return SYP_OK;
     while (os->process_alive(e->pid) == 1 && os->start_time(e->pid, &ticks) == 0 && ticks == e->start_ticks) {
         int dying = p->peer[rank].control && (load_acquire((atom32 *)&p->peer[rank].control->life) & LIFE_DIED); /* by the kernel */
         if (!dying || os->now() >= deadline) {
@@ -480,7 +489,7 @@ int peers_check_roster(const struct peers *p, const struct roster *roster, uint6
     for (int r = 0; r < roster->n; r++) {
         if (peers_same_process(p, roster, r)) continue;
         int rc = check_sizes(p, roster, r);
-        if (rc == SYP_OK && r < p->n) rc = wait_gone(p, r, deadline);
+        if (rc == SYP_OK && r < p->n) rc = wait_gone(p, roster, r, deadline);
         if (rc != SYP_OK) return rc;
         if (roster->rank[r].data_len <= p->data_stride) continue;
         err_set(SYP_EINVAL, "rejoin: the pool of rank %d has %B, rank %d has address space for %B each; set SYMPOOL_MAX_LOCAL_MEM_SIZE on all ranks, or "
@@ -492,7 +501,7 @@ int peers_check_roster(const struct peers *p, const struct roster *roster, uint6
 }
 
 int peers_renew(struct peers *p, const struct roster *roster, uint64_t deadline) {
-    for (int r = 0; r < p->n; r++)
+    for (int r = 0; r < p->n; r++) /* also those beyond the new roster, of a rejoin that failed */
         if (!peers_same_process(p, roster, r)) unmap_peer(p, r);
     p->roster = *roster;
     p->n = roster->n;

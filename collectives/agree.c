@@ -25,54 +25,73 @@ struct agreement {
     const struct proposal *mine;
     struct vote *own;
     uint64_t number, attempt;
-    int give_up; /* the deadline has passed, and members that have not come are treated as dead */
+    int give_up; /* the deadline has passed: 1 = members that have not come are treated as dead; 2 = and nobody else is waited for */
 };
 
 _Static_assert(sizeof(struct proposal) == PROPOSAL_WORDS * 8, "a proposal is its words");
 
 /* --------------------------------------------------------------------------------------------------- records */
 
-/* What member m has posted in this agreement; NULL = nothing yet. */
+/* What member m has posted in this agreement; NULL = nothing yet, or not any more.  After reading words of it, ask again: the same answer says
+ * that they are of this agreement. */
 static const struct vote *vote_of(const struct agreement *a, int m) {
     const struct vote *v = comm_vote(a->c, m, a->number);
-    if (!v || load_acquire((atom64 *)&v->number) != a->number) return NULL; /* pairs with vote_post */
-    return load_relaxed((atom64 *)&v->comm_id) == a->c->id ? v : NULL;
+    if (!v || load_acquire((atom64 *)&v->number) != 2 * a->number) return NULL; /* both pair with vote_post */
+    return load_acquire((atom64 *)&v->comm_id) == a->c->id ? v : NULL;
 }
 
-/* A second try of the same agreement keeps what this member has promised and accepted. */
+/* Its record serves a later agreement, or a later group in this slot: it has done without us. */
+static int has_gone_on(const struct agreement *a, int m) {
+    const struct vote *v = comm_vote(a->c, m, a->number);
+    uint64_t id = v ? load_acquire((atom64 *)&v->comm_id) : 0; /* both pair with vote_post */
+    return id > a->c->id || (id == a->c->id && load_acquire((atom64 *)&v->number) > 2 * a->number);
+}
+
+static int left_behind(const struct agreement *a) {
+    int m = 0;
+    while (m < a->c->n && !has_gone_on(a, m))
+        m++;
+    return m < a->c->n;
+}
+
+/* A second try of the same agreement keeps what this member has promised and accepted.  Else every word is stored with release behind the odd number,
+ * so that a reader of the earlier agreement who sees a new word sees the number, too, when it looks again. */
 static void vote_post(struct agreement *a) {
     struct vote *v = a->own;
     const uint64_t *words = (const uint64_t *)a->mine;
     if (!vote_of(a, a->c->me)) {
-        store_seqcst(&v->number, 0);
-        store_relaxed(&v->promised, 0);
-        store_relaxed(&v->accepted, 0);
-        store_relaxed(&v->decided, 0);
-        store_relaxed(&v->comm_id, a->c->id);
+        store_relaxed(&v->number, 2 * a->number - 1);
+        store_release(&v->comm_id, a->c->id); /* both pair with vote_of and has_gone_on */
+        store_release(&v->promised, 0);
+        store_release(&v->accepted, 0);
+        store_release(&v->decided, 0);
     }
     for (int i = 0; i < PROPOSAL_WORDS; i++)
         store_relaxed(&v->proposal[i], words[i]);
     TEST_POINT("agree.post");
-    store_seqcst(&v->number, a->number); /* pairs with vote_of */
+    store_seqcst(&v->number, 2 * a->number); /* pairs with vote_of */
     os->futex_wake(comm_word(&v->number), INT32_MAX);
+    TEST_POINT("agree.posted");
 }
 
+/* Release and acquire: who reads a word that was written later sees so when it looks again at the word that pointed here. */
 static void verdict_write(atom64 *to, const struct verdict *v) {
-    const uint64_t head[4] = {(uint64_t)-v->code, (uint64_t)v->slot, v->flag, v->start};
-    for (int i = 0; i < 4; i++)
-        store_relaxed(&to[i], head[i]);
+    const uint64_t head[5] = {(uint64_t)-v->code, (uint64_t)v->slot, v->flag, v->start, (uint64_t)v->kind};
+    for (int i = 0; i < 5; i++)
+        store_release(&to[i], head[i]);
     for (int i = 0; i < MAX_WORLD / 64; i++)
-        store_relaxed(&to[4 + i], v->excluded[i]);
+        store_release(&to[5 + i], v->excluded[i]);
 }
 
 /* Words of a peer: a nonsense slot is refused by whoever makes a group of it. */
 static void verdict_read(const atom64 *from, struct verdict *v) {
-    v->code = -(int)(load_relaxed((atom64 *)&from[0]) & 0xff);
-    v->slot = (int)(load_relaxed((atom64 *)&from[1]) & (COMM_SLOTS - 1));
-    v->flag = load_relaxed((atom64 *)&from[2]);
-    v->start = load_relaxed((atom64 *)&from[3]);
+    v->code = -(int)(load_acquire((atom64 *)&from[0]) & 0xff);
+    v->slot = (int)(load_acquire((atom64 *)&from[1]) & (COMM_SLOTS - 1));
+    v->flag = load_acquire((atom64 *)&from[2]);
+    v->start = load_acquire((atom64 *)&from[3]);
+    v->kind = (int)(load_acquire((atom64 *)&from[4]) & 0xff);
     for (int i = 0; i < MAX_WORLD / 64; i++)
-        v->excluded[i] = load_relaxed((atom64 *)&from[4 + i]);
+        v->excluded[i] = load_acquire((atom64 *)&from[5 + i]);
 }
 
 /* ----------------------------------------------------------------------------------------------- the verdict */
@@ -95,7 +114,7 @@ static int first_missing(const struct agreement *a) {
 /* The lowest member that may be expected to act. */
 static int leader(const struct agreement *a) {
     int m = 0;
-    while (m < a->c->me && (is_out(a, m) || (a->give_up && !vote_of(a, m))))
+    while (m < a->c->me && (is_out(a, m) || a->give_up == 2 || (a->give_up && !vote_of(a, m))))
         m++;
     return m;
 }
@@ -105,6 +124,7 @@ static void judge(const struct agreement *a, struct verdict *out) {
     uint64_t slots[COMM_SLOTS / 64];
     memset(slots, 0xff, sizeof slots);
     memset(out, 0, sizeof *out);
+    out->kind = (int)a->mine->kind;
     out->flag = UINT64_MAX;
     for (int m = 0; m < a->c->n; m++) {
         const struct vote *v = vote_of(a, m);
@@ -128,7 +148,8 @@ static void judge(const struct agreement *a, struct verdict *out) {
     if (a->mine->kind == OP_SHRINK && out->code == SYP_OK) out->code = SYP_ENOMEM;
 }
 
-/* Has anybody begun a higher ballot?  Returns the highest promised; *accepted: the highest accepted, and *v its verdict. */
+/* Has anybody begun a higher ballot?  Returns the highest promised, above all ballots when a record is gone; *accepted: the highest accepted, and *v its
+ * verdict. */
 static uint64_t look_around(const struct agreement *a, uint64_t *accepted, struct verdict *v) {
     uint64_t highest = 0;
     *accepted = 0;
@@ -142,12 +163,17 @@ static uint64_t look_around(const struct agreement *a, uint64_t *accepted, struc
         do { /* its owner writes the two verdicts in turn: unchanged means that the one we read was complete */
             again = seen;
             verdict_read(his->verdict[seen & 1], v);
-            atomic_thread_fence(memory_order_acquire);
             seen = load_seqcst((atom64 *)&his->accepted);
         } while (seen != again);
         *accepted = seen >> 1;
     }
-    return highest;
+    return left_behind(a) ? UINT64_MAX : highest;
+}
+
+/* Final, here too: it outlives whoever decided it first. */
+static void decide(struct vote *own, uint64_t which) {
+    store_release(&own->decided, 1 + which); /* pairs with adopt */
+    os->futex_wake(comm_word(&own->decided), INT32_MAX);
 }
 
 /* One ballot.  Lost ones are tried again by whoever leads then. */
@@ -157,6 +183,7 @@ static void propose(struct agreement *a) {
     uint64_t accepted, n = (uint64_t)a->c->n;
     judge(a, &v);
     uint64_t highest = look_around(a, &accepted, &earlier);
+    if (highest == UINT64_MAX) return;
     if (highest / n >= a->attempt) a->attempt = highest / n + 1;
     uint64_t ballot = a->attempt * n + (uint64_t)a->c->me;
     TEST_POINT("agree.promise");
@@ -168,8 +195,7 @@ static void propose(struct agreement *a) {
     store_seqcst(&own->accepted, ballot << 1 | which); /* pairs with look_around */
     TEST_POINT("agree.accept");
     if (look_around(a, &accepted, &earlier) > ballot) return;
-    store_release(&own->decided, 1 + which); /* pairs with adopt */
-    os->futex_wake(comm_word(&own->decided), INT32_MAX);
+    decide(own, which);
     TEST_POINT("agree.decided");
 }
 
@@ -180,7 +206,7 @@ static int adopt(const struct agreement *a, struct verdict *out) {
         uint64_t decided = v ? load_acquire((atom64 *)&v->decided) : 0; /* pairs with propose */
         if (!decided) continue;
         verdict_read(v->verdict[(decided - 1) & 1], out);
-        return 1;
+        if (vote_of(a, m)) return 1;
     }
     return 0;
 }
@@ -197,7 +223,7 @@ static void pause_for(const struct agreement *a, uint64_t since, uint64_t now, u
     int m = leader(a), lead = m == a->c->me;
     if (lead) m = first_missing(a);
     const struct vote *v = m < a->c->n ? comm_vote(a->c, m, a->number) : NULL;
-    const atom64 *word = !v ? NULL : lead || load_acquire((atom64 *)&v->number) != a->number ? &v->number : &v->decided;
+    const atom64 *word = !v ? NULL : lead || load_acquire((atom64 *)&v->number) != 2 * a->number ? &v->number : &v->decided;
     if (word)
         (void)os->futex_wait(comm_word(word), (uint32_t)load_seqcst((atom64 *)word), slice ? slice : 1);
     else
@@ -212,8 +238,8 @@ static int too_late(const struct agreement *a, uint64_t start, uint64_t now) {
     int shrink = a->mine->kind == OP_SHRINK;
     char state[32];
     err_set(shrink ? SYP_EBUSY : SYP_ETIMEOUT,
-            "%s %llu on group %d: rank %d (pid %d%s) lives and has not called it in %llu ms; %s", op_name((int)a->mine->kind),
-            (unsigned long long)a->number, a->c->slot, rank, pid, process_state(pid, state, sizeof state),
+            "%s %llu on group %d: rank %d (pid %d%s) lives and has not %s it in %llu ms; %s", op_name((int)a->mine->kind),
+            (unsigned long long)a->number, a->c->slot, rank, pid, process_state(pid, state, sizeof state), vote_of(a, m) ? "finished" : "called",
             (unsigned long long)((now - start) / NS_PER_MS),
             shrink ? "call again, or pass SYP_SHRINK_GIVE_UP to go on without it" : "call again, or shrink the group without it");
     return err_peer(rank, pid);
@@ -237,6 +263,7 @@ int agree_run(struct comm *c, const struct proposal *mine, int give_up, uint64_t
     a.own = (struct vote *)(uintptr_t)comm_vote(c, c->me, a.number);
     vote_post(&a);
     while (!adopt(&a, out)) {
+        if (left_behind(&a)) return expelled(&a);
         if (leader(&a) == c->me && (a.give_up || first_missing(&a) == c->n)) {
             propose(&a);
             if (load_relaxed(&a.own->decided)) continue;
@@ -245,13 +272,19 @@ int agree_run(struct comm *c, const struct proposal *mine, int give_up, uint64_t
             continue;
         }
         now = os->now();
-        if (now >= deadline && (!give_up || a.give_up)) return too_late(&a, start, now);
+        if (now >= deadline && (!give_up || a.give_up == 2)) return too_late(&a, start, now);
         if (now >= deadline) {
-            a.give_up = 1;
-            deadline = now + (deadline - start) + NS_PER_S; /* for whoever leads then */
+            a.give_up++;
+            deadline = now + NS_PER_S; /* for whoever leads then */
         }
         pause_for(&a, start, now, deadline);
     }
+    if (!load_relaxed(&a.own->decided)) {
+        uint64_t which = !(load_relaxed(&a.own->accepted) & 1);
+        verdict_write(a.own->verdict[which], out);
+        decide(a.own, which);
+    }
+    if (out->kind != (int)mine->kind) out->code = SYP_EMISMATCH; /* of an earlier try of ours */
     c->agreements++;
     for (int m = 0; m < c->n; m++)
         c->member[m].excluded = is_excluded(out, m);

@@ -19,6 +19,7 @@ struct proposal {
 };
 
 struct verdict {
+    int kind; /* of the proposals */
     int code; /* SYP_OK; SYP_EMISMATCH: different kinds; SYP_ENOMEM: no slot is free on all that stay */
     int slot;
     uint64_t flag, start; /* slot and start: of a group of those who stay */
@@ -27,7 +28,8 @@ struct verdict {
 
 /*
  * Reach the next verdict of the group, which this thread has taken.  give_up: a member that has not come at the deadline is treated as dead, in
- * this and every later agreement; else it is SYP_ETIMEOUT (kind OP_SHRINK: SYP_EBUSY) naming it, and the same agreement can be tried again.
+ * this and every later agreement; else it is SYP_ETIMEOUT (kind OP_SHRINK: SYP_EBUSY) naming it, and the same agreement can be tried again.  A try that
+ * timed out may be part of the verdict all the same: the next one gets that, and it is SYP_EMISMATCH if it was of another kind.
  * SYP_OK: *out is what every other member gets, its code included, and the group's members are marked excluded accordingly.  SYP_EABORTED: the
  * others have given this rank up.
  */

@@ -37,10 +37,12 @@ struct comm_post {
     _Alignas(16) uint8_t payload[POST_PAYLOAD];
 };
 
+#define AGREEING (1ull << 63) /* above every id */
+
 struct comm_slot {
     _Alignas(CACHE_LINE) atom64 phase; /* release: comm_publish.  acquire: wait_reached */
     atom64 current;                    /* sequence | kind << 56, for messages about who is behind */
-    atom64 inside;                     /* comm id + 1 while in an operation; release at its end: request_release / lingering */
+    atom64 inside;                     /* comm id + 1 while in an operation, | AGREEING in an agreement; release at its end: inside_of */
     atom64 abort_group;                /* comm id this rank gave up, + 1; release after abort_why.  pairs with wait_aborted */
     atom64 abort_why;                  /* -code | culprit + 1 << 8 | sequence << 32: of the first operation that this rank has not completed */
     _Alignas(CACHE_LINE) atom64 asleep; /* rank whose phase this member sleeps on, + 1; 0 = awake.  seq_cst on both sides: wait_sleep / comm_publish */
@@ -48,18 +50,19 @@ struct comm_slot {
 };
 
 /*
- * This member's part in agreement `number` of the group (agree.c).  Written by its owner alone and never taken back before the agreement is
- * over, so it is still there after the owner's death.
+ * This member's part in an agreement of the group (agree.c).  Written by its owner alone, and still there after the owner's death.  The owner uses
+ * it again two agreements later.  Then every member that still counts has this one behind it; one that was given up meanwhile finds by
+ * comm_id and number, which only grow, that the record is another's now.
  */
 #define PROPOSAL_WORDS 5
-#define VERDICT_WORDS (4 + MAX_WORLD / 64)
+#define VERDICT_WORDS (5 + MAX_WORLD / 64)
 struct vote {
-    _Alignas(CACHE_LINE) atom64 number; /* 0 = being prepared; release: vote_post.  acquire: vote_of */
-    atom64 comm_id;
+    _Alignas(CACHE_LINE) atom64 number; /* of the agreement, doubled; 1 less = being prepared.  release: vote_post.  acquire: vote_of */
+    atom64 comm_id;                     /* release, behind a number of this group; likewise */
     atom64 proposal[PROPOSAL_WORDS];
     atom64 promised; /* highest ballot this member began; seq_cst against the same word of the others: propose */
     atom64 accepted; /* ballot << 1 | which verdict it is for, 0 = none; seq_cst likewise */
-    atom64 decided;  /* 1 + which verdict is final, 0 = none; release: propose.  acquire: adopt */
+    atom64 decided;  /* 1 + which verdict is final, 0 = none; release: decide.  acquire: adopt */
     atom64 verdict[2][VERDICT_WORDS];
 };
 

@@ -105,12 +105,16 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
 void comm_publish(struct comm *c);
 /* The futex word of a 64-bit atomic: its low half. */
 const void *comm_word(const atom64 *word);
+/* Is slot i free here, and none of its last members reads our records or stores into our staging area any more?  Under k->lock. */
+int slot_is_free_locked(const struct coll *k, int i);
 /* Board entry of a member for an agreement, NULL when it is not reached. */
 const struct vote *comm_vote(const struct comm *c, int member, uint64_t number);
 
 /* Becoming the one thread that offers free slots: bits and a phase above all of this rank's.  0 = another thread's turn. */
 int slots_offer(struct comm *parent, uint64_t free_slots[COMM_SLOTS / 64], uint64_t *clock);
 void slots_done(struct comm *parent);
+/* What a member is inside of: comm id + 1, | AGREEING in an agreement; 0 = nothing, or its process is gone. */
+uint64_t comm_inside_of(const struct comm *c, int member);
 int comm_lowest_slot(const uint64_t slots[COMM_SLOTS / 64]); /* -1 = none */
 
 /* Errors of a group as a whole, with the record set. */
@@ -124,7 +128,8 @@ int comm_break(struct comm *c, int code, int culprit, uint64_t sequence);
 int comm_abort(struct comm *c);
 /* The thread that has the group finds that another one has aborted it.  sequence: of the first operation not completed. */
 int comm_aborted_here(struct comm *c, uint64_t sequence);
-/* SYP_OK: no member can store into this rank's buffers any more on account of this group's last operation; SYP_EBUSY naming one that can. */
+/* SYP_OK: no member can store into this rank's buffers any more on account of this group's last operation; SYP_EBUSY naming one that can, or because
+ * another thread is inside an operation. */
 int comm_buffers_safe(struct comm *c);
 /* The same for the library's own use: bytes of the pool that members may still store into are kept from reuse until then. */
 int comm_add_hazard(struct comm *c, uint64_t off, uint64_t len);
@@ -132,8 +137,8 @@ int comm_release_hazard(struct comm *c); /* 1 = none is left */
 void comm_forget_hazard(struct comm *c);
 int comm_agree(struct comm *c, uint64_t *flag, int64_t timeout_ns);
 int comm_shrink(struct comm *c, int give_up, int64_t timeout_ns, struct comm **out);
-/* World ranks of members that the last agreement found gone; returns how many there are. */
-int comm_failed(const struct comm *c, int *ranks, int cap);
+/* World ranks of members that the last agreement found gone; returns how many there are, or SYP_EBUSY as above. */
+int comm_failed(struct comm *c, int *ranks, int cap);
 
 /* Replacements (rejoin.c).  How the ranks speak before they have a world: every rank gives len bytes, all get them in rank order; len 0 = a barrier. */
 struct coll_meeting {

@@ -60,8 +60,8 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
         return err_set(SYP_EPEER, "make group %d: its members' clocks say that it begins at %llu, which cannot be: the control data of one of them "
                                   "is damaged", slot, (unsigned long long)start);
     struct comm_member *member = map_alloc((size_t)n * (sizeof *member + sizeof *c->rank));
-    free_members(c);
     if (!member) return err_set(SYP_ENOMEM, "comm_create: no memory for a group of %d members", n);
+    free_members(c);
     c->coll = k;
     if (c->slot != slot) c->slot = slot; /* written once: late callers read it, too */
     c->n = n;
@@ -88,7 +88,7 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
     return SYP_OK;
 }
 
-/* The table of members stays until the slot is used again: see lingering. */
+/* The table of members stays until the slot is used again: see slot_is_free_locked. */
 static void comm_clear(struct comm *c) {
     c->in_use = 0;
     stats_op_group((unsigned)c->slot, 0, 0);
@@ -210,7 +210,8 @@ int comm_aborted_here(struct comm *c, uint64_t sequence) {
 int comm_abort(struct comm *c) {
     uint32_t idle = 0;
     if (!cas_acquire(&c->busy, &idle, 1)) { /* pairs with request_release; the thread inside will find it: wait_aborted */
-        announce_break(c, SYP_EABORTED, c->coll->peers->me, 0);
+        /* the operation it is in; the bits above 32 are not of interest */
+        announce_break(c, SYP_EABORTED, c->coll->peers->me, load_relaxed(&c->own->current));
         return SYP_OK;
     }
     syp_error before = *err_record(); /* success leaves the record alone */

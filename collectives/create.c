@@ -12,26 +12,28 @@
 
 #include <string.h>
 
+/* Is another thread of this rank offering slots just now?  And has it been so for the whole deadline? */
+enum turn { MY_TURN = 0, NOT_YET = 1, TOO_LATE = 2 };
+
 /* What the members of the parent tell each other, in one round. */
 struct create_round {
     uint64_t free_slots[COMM_SLOTS / 64];
     uint64_t list_digest;
     uint64_t clock; /* above it the new group's phases may begin */
-    uint32_t busy;  /* 1 = another thread of this rank is offering slots */
+    uint32_t busy;  /* enum turn */
 };
 _Static_assert(sizeof(struct create_round) <= POST_PAYLOAD, "travels inside the post");
 
 /* -------------------------------------------------------------------------------------------------- slots */
 
-/* Is a member of the group that had this slot still inside its last operation, reading our posts or storing into our staging area?  Then neither
- * may be reused. */
-static int lingering(const struct comm *c) {
-    for (int m = 0; c->member && m < c->n; m++) {
-        const struct comm_slot *slot = c->member[m].slot;
-        if (m == c->me || !slot || life_of(c->coll->peers, c->member[m].rank)) continue;
-        if (load_acquire((atom64 *)&slot->inside) == c->id + 1) return 1; /* pairs with request_release */
-    }
-    return c->hazard_len != 0;
+/* A member of the group that had the slot may still be inside its last operation or agreement, reading our posts and votes or storing into our staging
+ * area: then none of them may be reused. */
+int slot_is_free_locked(const struct coll *k, int i) {
+    const struct comm *c = &k->comm[i];
+    if (c->in_use || c->hazard_len) return 0;
+    for (int m = 0; c->member && m < c->n; m++)
+        if ((comm_inside_of(c, m) & ~AGREEING) == c->id + 1) return 0;
+    return 1;
 }
 
 static int may_offer_locked(const struct coll *k, const struct comm *parent) {
@@ -57,7 +59,7 @@ int slots_offer(struct comm *parent, uint64_t free_slots[COMM_SLOTS / 64], uint6
         uint64_t phase = load_relaxed((atom64 *)&own->slot[i].phase);
         if (phase > *clock) *clock = phase;
         if (!c->in_use && c->hazard_len) (void)comm_release_hazard(c);
-        if (!c->in_use && !lingering(c)) free_slots[i / 64] |= 1ull << (i % 64);
+        if (slot_is_free_locked(k, i)) free_slots[i / 64] |= 1ull << (i % 64);
     }
     lock_drop(&k->lock);
     return mine;
@@ -123,15 +125,19 @@ static struct create_round round_of(const struct request *r, int member) {
     return his;
 }
 
-/* All lists equal?  *busy: on some member another thread is offering slots. */
+/* All lists equal?  *busy: on some member another thread is offering slots.  Every member comes to the same. */
 static int compare_rounds(struct comm *parent, const struct request *r, uint64_t digest, int *busy) {
     *busy = 0;
     for (int m = 0; m < parent->n; m++) {
         struct create_round his = round_of(r, m);
+        int rank = parent->member[m].rank;
         if (his.busy) *busy = 1;
+        if (his.busy == TOO_LATE) {
+            err_set(SYP_EBUSY, "comm_create on group %d: on rank %d another thread has been making a group for the whole deadline", parent->slot, rank);
+            return err_peer(rank, parent->coll->peers->roster.rank[rank].pid);
+        }
         if (his.list_digest != digest)
-            return err_set(SYP_EMISMATCH, "comm_create on group %d: rank %d gave another list of ranks", parent->slot,
-                           parent->member[m].rank);
+            return err_set(SYP_EMISMATCH, "comm_create on group %d: rank %d gave another list of ranks", parent->slot, rank);
     }
     return SYP_OK;
 }
@@ -166,22 +172,16 @@ static int take_slot(struct comm *parent, const struct request *r, const int *ra
 static int create(struct comm *parent, const int *ranks, int n, int refused, struct comm **out) {
     struct request r;
     int rc, busy;
-    uint64_t end = deadline_after(os->now(), parent->coll->conf.timeout_ns);
+    uint64_t deadline = deadline_after(os->now(), parent->coll->conf.timeout_ns);
     do {
         struct create_round mine = {.list_digest = refused ? 0 : list_digest(ranks, n)};
-        mine.busy = !slots_offer(parent, mine.free_slots, &mine.clock);
+        if (!slots_offer(parent, mine.free_slots, &mine.clock)) mine.busy = os->now() < deadline ? NOT_YET : TOO_LATE;
         TEST_POINT("create.offer");
         rc = exchange(parent, &r, &mine, n, refused);
         if (rc == SYP_OK) rc = compare_rounds(parent, &r, mine.list_digest, &busy);
         if (rc == SYP_OK && !busy) rc = take_slot(parent, &r, ranks, n, out);
         if (rc != SYP_OK || !busy || !mine.busy) slots_done(parent);
-        if (rc == SYP_OK && busy) os->yield();
-        if (rc == SYP_OK && busy && os->now() >= end) {
-            err_set(SYP_ETIMEOUT, "comm_create on group %d: after %llu ms a member is still choosing a slot for another group", parent->slot,
-                    (unsigned long long)(parent->coll->conf.timeout_ns / (int64_t)NS_PER_MS));
-            parent->why = *err_record();
-            rc = comm_break(parent, SYP_ETIMEOUT, -1, r.sequence);
-        }
+        if (rc == SYP_OK && busy) os->sleep(50 * NS_PER_US); /* a shrink may be waiting for its turn: wait_to_offer */
     } while (rc == SYP_OK && busy);
     return rc;
 }

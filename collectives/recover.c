@@ -17,19 +17,20 @@
 /* ------------------------------------------------------------------------------------------------ buffers */
 
 /* Flagged as dead is not enough: the kernel flags the keeper's end, and another thread of the process may run a little longer. */
-static int may_store(const struct comm *c, int m) {
+uint64_t comm_inside_of(const struct comm *c, int m) {
     const struct comm_slot *slot = c->member[m].slot;
+    uint64_t inside = m == c->me || !slot ? 0 : load_seqcst((atom64 *)&slot->inside); /* pairs with request_release and leave */
+    if (!inside || !life_of(c->coll->peers, c->member[m].rank)) return inside;
     const struct roster_entry *e = &c->coll->peers->roster.rank[c->member[m].rank];
-    if (m == c->me || !slot || load_seqcst((atom64 *)&slot->inside) != c->id + 1) return 0; /* pairs with request_release */
-    if (!life_of(c->coll->peers, c->member[m].rank)) return 1;
     uint64_t ticks;
-    return os->process_alive(e->pid) == 1 && os->start_time(e->pid, &ticks) == 0 && ticks == e->start_ticks;
+    int lives = os->process_alive(e->pid) == 1 && os->start_time(e->pid, &ticks) == 0 && ticks == e->start_ticks;
+    return lives ? inside : 0;
 }
 
 /* First member that may still store; n = none. */
 static int straggler(const struct comm *c) {
     int m = 0;
-    while (m < c->n && !may_store(c, m))
+    while (m < c->n && comm_inside_of(c, m) != c->id + 1)
         m++;
     return m;
 }
@@ -53,12 +54,20 @@ int comm_release_hazard(struct comm *c) {
     return 1;
 }
 
+/* For a question about the group, which what another thread is doing just now may answer otherwise in a moment. */
+static int take_to_ask(struct comm *c, const char *call) {
+    uint32_t idle = 0;
+    if (cas_acquire(&c->busy, &idle, 1)) return SYP_OK; /* pairs with request_release */
+    return err_set(SYP_EBUSY, "%s on group %d: another thread of this rank is inside an operation of this group", call, c->slot);
+}
+
 int comm_buffers_safe(struct comm *c) {
+    int rc = take_to_ask(c, "comm_buffers_safe");
+    if (rc != SYP_OK) return rc;
     int m = c->broken ? straggler(c) : c->n;
-    if (m == c->n) {
-        comm_forget_hazard(c);
-        return SYP_OK;
-    }
+    if (m == c->n) comm_forget_hazard(c);
+    store_release(&c->busy, 0); /* pairs with request_take */
+    if (m == c->n) return SYP_OK;
     int rank = c->member[m].rank, pid = c->coll->peers->roster.rank[rank].pid;
     char state[32];
     err_set(SYP_EBUSY, "buffers of group %d: rank %d (pid %d%s) has not left the broken operation yet and may still store into them; wait until it "
@@ -82,9 +91,12 @@ static int enter(struct comm *c, int kind) {
         rc = comm_refuse_unreachable(c, op_name(kind));
     else
         rc = comm_check_own_life(c, op_name(kind));
-    if (rc == SYP_OK) return SYP_OK;
-    store_release(&c->busy, 0);
-    return err_operation(op_name(kind));
+    if (rc != SYP_OK) {
+        store_release(&c->busy, 0);
+        return err_operation(op_name(kind));
+    }
+    store_relaxed(&c->own->inside, (c->id + 1) | AGREEING); /* published by the vote; pairs with comm_inside_of */
+    return SYP_OK;
 }
 
 static uint64_t deadline_of(const struct comm *c, int64_t timeout_ns) {
@@ -97,7 +109,8 @@ static int leave(struct comm *c, int kind, int rc) {
         err_sequence((uint64_t)c->slot, c->agreements + (rc == SYP_EBUSY || rc == SYP_ETIMEOUT));
     }
     stats_op_end((unsigned)c->slot, rc, os->now());
-    store_release(&c->busy, 0); /* pairs with request_take */
+    store_release(&c->own->inside, 0); /* pairs with comm_inside_of */
+    store_release(&c->busy, 0);        /* pairs with request_take */
     return rc;
 }
 
@@ -118,13 +131,15 @@ int comm_agree(struct comm *c, uint64_t *flag, int64_t timeout_ns) {
     return leave(c, OP_AGREE, rc);
 }
 
-int comm_failed(const struct comm *c, int *ranks, int cap) {
-    int n = 0;
+int comm_failed(struct comm *c, int *ranks, int cap) {
+    int n = 0, rc = take_to_ask(c, "comm_failed");
+    if (rc != SYP_OK) return rc;
     for (int m = 0; m < c->n; m++) {
         if (!c->member[m].excluded) continue;
         if (n < cap) ranks[n] = c->member[m].rank;
         n++;
     }
+    store_release(&c->busy, 0); /* pairs with request_take */
     return n;
 }
 
@@ -146,9 +161,11 @@ static int survivors_group(struct comm *c, const struct verdict *v, struct comm 
     int world[MAX_WORLD], n = 0;
     for (int m = 0; m < c->n; m++)
         if (!is_excluded(v, m)) world[n++] = c->rank[m];
+    const struct board *own = peers_own_body(k->peers);
     lock_take(&k->lock);
-    int rc = k->comm[v->slot].in_use
-                 ? err_set(SYP_EBUSY, "shrink on group %d: its new slot %d was taken between two tries; shrink again", c->slot, v->slot)
+    int used = !slot_is_free_locked(k, v->slot) || load_relaxed((atom64 *)&own->slot[v->slot].phase) >= v->start;
+    int rc = used
+                 ? err_set(SYP_EBUSY, "shrink on group %d: its new slot %d was used between two tries; shrink again", c->slot, v->slot)
                  : comm_fill(k, v->slot, v->start, world, n);
     lock_drop(&k->lock);
     if (rc == SYP_OK) *out = &k->comm[v->slot];

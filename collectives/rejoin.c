@@ -44,7 +44,7 @@ void coll_forget(struct coll *k, int rank, int pid) {
                 err_set(SYP_EPEER, "rank %d (pid %d) died and was replaced; groups it was in have ended: make new ones", rank, pid);
                 err_peer(rank, pid);
                 c->why = *err_record();
-                comm_break(c, SYP_EPEER, rank, c->sequence);
+                comm_break(c, SYP_EPEER, rank, c->sequence + 1);
             }
             c->member[m].slot = NULL; /* what will lie there is another process's */
             c->member[m].excluded = 1;
@@ -156,7 +156,10 @@ int coll_rejoin(struct coll *k, int is_new, const struct coll_meeting *meeting) 
     struct comm *world = &k->comm[WORLD_SLOT];
     comm_forget_hazard(world); /* all have left the old world's operations, or are gone */
     rc = comm_fill(k, WORLD_SLOT, start, ranks, k->peers->n);
-    if (rc != SYP_OK) return rc; /* and this rank's leaving the meeting ends it for all */
+    if (rc != SYP_OK) { /* this rank's leaving the meeting ends it for all */
+        world->why = *err_record();
+        return comm_break(world, rc, -1, world->sequence + 1);
+    }
     world->symm_agreed = j.all[j.donor].calls;
     TEST_POINT("rejoin.meet");
     rc = gather(&j, NULL, 0, NULL);

@@ -67,7 +67,7 @@ int request_take(struct comm *c, int kind) {
 }
 
 void request_release(struct comm *c) {
-    store_release(&c->own->inside, 0); /* pairs with lingering and straggler */
+    store_release(&c->own->inside, 0); /* pairs with comm_inside_of */
     store_release(&c->busy, 0);        /* pairs with request_take */
 }
 
@@ -76,7 +76,7 @@ void request_number(struct request *r, struct comm *c, int kind, int64_t timeout
     r->c = c;
     r->kind = kind;
     r->sequence = ++c->sequence;
-    store_relaxed(&c->own->inside, c->id + 1); /* published by the post; read by lingering */
+    store_relaxed(&c->own->inside, c->id + 1); /* published by the post; pairs with comm_inside_of */
     r->start = os->now();
     r->deadline = deadline_after(r->start, timeout_ns > 0 ? timeout_ns : c->coll->conf.timeout_ns);
     r->stall = (uint64_t)c->coll->conf.stall_ns;

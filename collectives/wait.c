@@ -113,6 +113,7 @@ static int give_up_aborted(struct request *r, int member) {
     uint64_t why = load_relaxed((atom64 *)&r->c->member[member].slot->abort_why); /* ordered by the acquire of abort_group */
     int code = -(int)(why & 0xff), culprit = (int)(why >> 8 & 0xffffff) - 1;
     int from = r->c->member[member].rank, me = r->c->coll->peers->me;
+    if (load_relaxed((atom64 *)&r->c->member[member].slot->abort_group) != r->c->id + 1) code = SYP_EABORTED, culprit = from; /* of a later group */
     if ((code != SYP_EPEER && code != SYP_ETIMEOUT) || culprit == me) code = SYP_EABORTED;
     if (culprit < 0 || culprit >= r->c->coll->peers->n) culprit = from;
     int pid = r->c->coll->peers->roster.rank[culprit].pid;
@@ -149,8 +150,9 @@ int wait_aborted(struct request *r) {
      * seen.  Both pair with announce_break. */
     atomic_thread_fence(memory_order_seq_cst);
     for (int m = 0; m < c->n; m++) {
-        /* pairs with announce_break */
-        if (load_acquire((atom64 *)&c->member[m].slot->abort_group) != c->id + 1 || finished_ours(r, m)) continue;
+        uint64_t gave_up = load_acquire((atom64 *)&c->member[m].slot->abort_group); /* pairs with announce_break */
+        /* ids of a slot only grow: a larger one is of a group that this member went on to */
+        if (gave_up <= c->id || (gave_up == c->id + 1 && finished_ours(r, m))) continue;
         return m == c->me ? comm_aborted_here(c, r->sequence) : give_up_aborted(r, m);
     }
     return SYP_OK;

@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define N 4
 
@@ -133,6 +134,184 @@ static void different_calls_are_a_mismatch_on_all(void) {
     CHECK_EQ(worlds_as_threads(N, NULL, mixed_calls, NULL), 0);
 }
 
+/* ------------------------------------------------------------------------------------------- late members */
+
+/* A thread that wants it is held at one test point until it is let go. */
+static _Thread_local const char *hold_at;
+static atom32 held, go_on;
+
+static void hold(const char *point) {
+    if (!hold_at || strcmp(point, hold_at)) return;
+    hold_at = NULL;
+    add_relaxed(&held, 1);
+    for (uint64_t end = os->now() + 20 * NS_PER_S; !load_acquire(&go_on) && os->now() < end;)
+        os->sleep(NS_PER_MS);
+}
+
+static void hold_on(void) {
+    store_relaxed(&held, 0);
+    store_relaxed(&go_on, 0);
+    test_point_hook = hold;
+}
+
+static void wait_held(void) {
+    while (!load_acquire(&held))
+        os->sleep(NS_PER_MS);
+}
+
+/* Rank 3 is stopped before its vote is there.  The others give it up and agree on more, so that the records of the first agreement are used again. */
+static int left_behind(struct world *w, void *arg) {
+    struct comm *c = world_of(w), *out = NULL;
+    uint64_t flags = 7;
+    (void)arg;
+    if (w->who.rank == 3) {
+        hold_at = "agree.post";
+        NEED(w, comm_shrink(c, 1, 300 * (int64_t)NS_PER_MS, &out) == SYP_EABORTED && !out);
+        NEED(w, comm_shrink(c, 1, 300 * (int64_t)NS_PER_MS, &out) == SYP_EABORTED && !out);
+    } else {
+        wait_held();
+        NEED(w, comm_shrink(c, 1, 300 * (int64_t)NS_PER_MS, &out) == SYP_OK && out->n == 3);
+        NEED(w, comm_agree(c, &flags, 0) == SYP_OK && comm_agree(c, &flags, 0) == SYP_OK && flags == 7);
+        NEED(w, coll_barrier(out, 0) == SYP_OK);
+        store_release(&go_on, 1);
+        if (sums_are_right(w, out, 5)) return 1;
+    }
+    world_vanish(w);
+    return 0;
+}
+
+static void who_was_left_behind_decides_nothing(void) {
+    hold_on();
+    CHECK_EQ(worlds_as_threads(N, NULL, left_behind, NULL), 0);
+    delays_off();
+}
+
+/* Rank 3 has voted and is slow to see the verdict.  Meanwhile another leaves the group and makes new ones: not in the slot whose records rank 3 needs. */
+static int slow_reader(struct world *w, void *arg) {
+    static const int all[N] = {0, 1, 2, 3};
+    int me = w->who.rank;
+    struct comm *c = NULL, *alone = NULL, *next = NULL, *out = NULL;
+    uint64_t flags = 1;
+    (void)arg;
+    NEED(w, comm_create(world_of(w), all, N, &c) == SYP_OK);
+    for (int r = 0; r < N; r++) {
+        struct comm *single = NULL;
+        NEED(w, comm_create(world_of(w), &r, 1, &single) == SYP_OK);
+        if (r == me) alone = single;
+    }
+    if (me == 3) hold_at = "agree.posted";
+    NEED(w, comm_shrink(c, 0, 0, &out) == SYP_OK && out->n == N);
+    if (me != 3) {
+        wait_held();
+        static const int zero[1] = {0};
+        NEED(w, comm_destroy(c) == SYP_OK);
+        NEED(w, comm_create(alone, zero, 1, &next) == SYP_OK);
+        NEED(w, next != c); /* handles are slots */
+        NEED(w, comm_agree(next, &flags, 0) == SYP_OK);
+    }
+    if (me == 0) store_release(&go_on, 1);
+    if (sums_are_right(w, out, 5)) return 1;
+    if (me == 3) NEED(w, comm_destroy(c) == SYP_OK);
+    NEED(w, coll_barrier(world_of(w), 0) == SYP_OK);
+    return 0;
+}
+
+static void a_slot_is_not_reused_while_a_verdict_is_read(void) {
+    hold_on();
+    CHECK_EQ(worlds_as_threads(N, NULL, slow_reader, NULL), 0);
+    delays_off();
+}
+
+/* The leader is stopped when all votes are there. */
+static int stopped_leader(struct world *w, void *arg) {
+    struct comm *c = world_of(w), *out = NULL;
+    (void)arg;
+    if (w->who.rank == 0) {
+        hold_at = "agree.promise";
+        NEED(w, comm_shrink(c, 1, 300 * (int64_t)NS_PER_MS, &out) == SYP_OK && out->n == N);
+    } else {
+        NEED(w, comm_shrink(c, 1, 300 * (int64_t)NS_PER_MS, &out) == SYP_OK && out->n == N);
+        store_release(&go_on, 1);
+    }
+    if (sums_are_right(w, out, 5)) return 1;
+    world_vanish(w);
+    return 0;
+}
+
+static void a_stopped_leader_does_not_stop_those_who_give_up(void) {
+    hold_on();
+    CHECK_EQ(worlds_as_threads(N, NULL, stopped_leader, NULL), 0);
+    delays_off();
+}
+
+/* A try that timed out is part of an agreement all the same; the next call of that member is another one. */
+static int another_call_next(struct world *w, void *arg) {
+    struct comm *c = world_of(w), *out = NULL;
+    uint64_t flags = 5;
+    (void)arg;
+    if (w->who.rank == 1) {
+        NEED(w, comm_shrink(c, 0, 20 * (int64_t)NS_PER_MS, &out) == SYP_EBUSY);
+        store_release(&go_on, 1);
+        wait_held();
+        NEED(w, comm_agree(c, &flags, 0) == SYP_EMISMATCH && flags == 5);
+    } else {
+        while (!load_acquire(&go_on))
+            os->sleep(NS_PER_MS);
+        NEED(w, comm_shrink(c, 0, 0, &out) == SYP_OK && out->n == N);
+        store_release(&held, 1);
+    }
+    NEED(w, comm_agree(c, &flags, 0) == SYP_OK && flags == 5); /* in step again */
+    world_vanish(w);
+    return 0;
+}
+
+static void the_verdict_of_another_call_is_a_mismatch(void) {
+    hold_on();
+    CHECK_EQ(worlds_as_threads(N, NULL, another_call_next, NULL), 0);
+    delays_off();
+}
+
+/* Between two tries of a shrink the member used the slot that it had offered. */
+static int slot_used_between(struct world *w, void *arg) {
+    static const int zero[1] = {0};
+    struct comm *c = world_of(w), *alone = NULL, *out = NULL;
+    (void)arg;
+    for (int r = 0; r < N; r++) {
+        struct comm *single = NULL;
+        NEED(w, comm_create(c, &r, 1, &single) == SYP_OK);
+        if (r == w->who.rank) alone = single;
+    }
+    if (w->who.rank == 1) {
+        NEED(w, comm_shrink(c, 0, 20 * (int64_t)NS_PER_MS, &out) == SYP_EBUSY);
+        store_release(&go_on, 1);
+        wait_held();
+        uint64_t before = 0;
+        for (int i = 0; i < 5; i++) {
+            struct comm *used = NULL;
+            NEED(w, comm_create(alone, zero, 1, &used) == SYP_OK);
+            NEED(w, coll_barrier(used, 0) == SYP_OK && used->phase > before);
+            before = used->phase;
+            NEED(w, comm_destroy(used) == SYP_OK);
+        }
+        NEED(w, comm_shrink(c, 0, 0, &out) == SYP_EBUSY && !out);
+    } else {
+        while (!load_acquire(&go_on))
+            os->sleep(NS_PER_MS);
+        NEED(w, comm_shrink(c, 0, 0, &out) == SYP_OK && out->n == N);
+        store_release(&held, 1);
+    }
+    NEED(w, comm_shrink(c, 0, 0, &out) == SYP_OK && out->n == N); /* all shrink again */
+    if (sums_are_right(w, out, 5)) return 1;
+    world_vanish(w);
+    return 0;
+}
+
+static void phases_of_a_slot_never_go_back(void) {
+    hold_on();
+    CHECK_EQ(worlds_as_threads(N, NULL, slot_used_between, NULL), 0);
+    delays_off();
+}
+
 /* -------------------------------------------------------------------------------------------- shrink, abort */
 
 static int rank_leaves(struct world *w, void *arg) {
@@ -174,9 +353,9 @@ static void *abort_soon(void *arg) {
 
 /* Rank 0 never comes to the barrier that the others are in; another thread of rank 1 ends it. */
 static int aborted(struct world *w, void *arg) {
-    (void)arg;
     struct comm *c = world_of(w);
     pthread_t t;
+    c->sequence = *(uint64_t *)arg; /* as if so many operations had been */
     void *failed = NULL;
     if (w->who.rank == 0) {
         int rc = SYP_OK;
@@ -200,9 +379,43 @@ static int aborted(struct world *w, void *arg) {
 }
 
 static void abort_ends_an_operation_from_any_thread(void) {
+    static const uint64_t first[] = {0, UINT32_MAX / 2, UINT32_MAX - 100u, UINT32_MAX, UINT64_C(1) << 40};
     delays_on(check_seed(), 8);
     for (int i = 0; i < (int)check_count(5, 100); i++)
-        CHECK_EQ(worlds_as_threads(N, NULL, aborted, NULL), 0);
+        CHECK_EQ(worlds_as_threads(N, NULL, aborted, (void *)(uintptr_t)&first[i % 5]), 0);
+    delays_off();
+}
+
+static void *ask_meanwhile(void *arg) {
+    struct comm *c = arg;
+    os->sleep(20 * NS_PER_MS);
+    int answers = comm_buffers_safe(c) == SYP_EBUSY && comm_failed(c, NULL, 0) == SYP_EBUSY;
+    store_release(&go_on, 1);
+    return answers ? NULL : arg;
+}
+
+/* What another thread's running operation may yet break is not safe. */
+static int asked_meanwhile(struct world *w, void *arg) {
+    struct comm *c = world_of(w);
+    pthread_t t;
+    void *failed = NULL;
+    (void)arg;
+    if (w->who.rank == 0) {
+        while (!load_acquire(&go_on))
+            os->sleep(NS_PER_MS);
+        NEED(w, coll_barrier(c, 0) == SYP_OK);
+        return 0;
+    }
+    if (w->who.rank == 1) pthread_create(&t, NULL, ask_meanwhile, c);
+    NEED(w, coll_barrier(c, 0) == SYP_OK);
+    if (w->who.rank == 1) pthread_join(t, &failed);
+    NEED(w, !failed && comm_buffers_safe(c) == SYP_OK && comm_failed(c, NULL, 0) == 0);
+    return 0;
+}
+
+static void a_running_operation_s_buffers_are_not_safe(void) {
+    hold_on();
+    CHECK_EQ(worlds_as_threads(N, NULL, asked_meanwhile, NULL), 0);
     delays_off();
 }
 
@@ -270,13 +483,40 @@ static void two_threads_make_groups_of_two_parents(void) {
     delays_off();
 }
 
+/* On rank 1 another thread makes a group and does not come to an end. */
+static int never_its_turn(struct world *w, void *arg) {
+    static const int all[N] = {0, 1, 2, 3};
+    struct comm *second = NULL, *c = NULL;
+    uint64_t slots[COMM_SLOTS / 64], clock;
+    (void)arg;
+    NEED(w, comm_create(world_of(w), all, N, &second) == SYP_OK);
+    if (w->who.rank == 1) NEED(w, slots_offer(second, slots, &clock));
+    NEED(w, comm_create(world_of(w), all, N, &c) == SYP_EBUSY && !c);
+    NEED(w, err_record()->peer == 1);
+    if (w->who.rank == 1) slots_done(second);
+    NEED(w, comm_create(world_of(w), all, N, &c) == SYP_OK); /* nothing is broken */
+    return sums_are_right(w, c, 5);
+}
+
+static void making_a_group_ends_at_the_deadline(void) {
+    struct world_setup setup = {.timeout_ns = 500 * (int64_t)NS_PER_MS};
+    CHECK_EQ(worlds_as_threads(N, &setup, never_its_turn, NULL), 0);
+}
+
 int main(void) {
     return check_main("recover", (struct check_test[]){{"flags", all_members_get_the_and_of_all_flags},
                                                        {"deaths", deaths_do_not_split_the_verdict},
                                                        {"mixed calls", different_calls_are_a_mismatch_on_all},
+                                                       {"left behind", who_was_left_behind_decides_nothing},
+                                                       {"slow reader", a_slot_is_not_reused_while_a_verdict_is_read},
+                                                       {"stopped leader", a_stopped_leader_does_not_stop_those_who_give_up},
+                                                       {"another call", the_verdict_of_another_call_is_a_mismatch},
+                                                       {"used slot", phases_of_a_slot_never_go_back},
                                                        {"survivors", survivors_go_on_in_a_group_of_their_own},
                                                        {"abort", abort_ends_an_operation_from_any_thread},
+                                                       {"running", a_running_operation_s_buffers_are_not_safe},
                                                        {"keeper", a_lost_keeper_is_told_to_its_own_rank_too},
+                                                       {"turn", making_a_group_ends_at_the_deadline},
                                                        {"threads", two_threads_make_groups_of_two_parents},
                                                        {0}});
 }

@@ -3,6 +3,7 @@
  * Replacements: a rank is killed, another process takes its place, and the world is whole again: same offsets in the symmetric region, exact sums, old
  * groups ended.  Ranks are processes; the parent kills and replaces them.
  */
+#include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
 #include "tests/support/ranks.h"
@@ -10,6 +11,8 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,7 +29,8 @@ struct scene {
     int expect;         /* of the rejoin of those who stay */
     int diverged;       /* rank 1 has made one symmetric call more than the others */
     uint64_t offset[8]; /* of a symmetric block allocated after it, + 1 */
-    int live;           /* symmetric blocks at the time */
+    int no_blocks;      /* 1 = no symmetric call before the rejoin */
+    int flaky;          /* 1 = the replacement's first attach fails when it is half way in */
 };
 
 static void settings(void) {
@@ -106,10 +110,25 @@ static int leave_together(struct world *w) {
     return 0;
 }
 
+static int keep_open;
+
+/* The connections of the join end. */
+static void lose_connections(const char *point) {
+    if (strcmp(point, "rejoin.give")) return;
+    test_point_hook = NULL;
+    for (int fd = 3; fd < 256; fd++)
+        if (fd != keep_open) shutdown(fd, SHUT_RDWR);
+}
+
 static int replacement(struct ranks *r, int rank, void *arg) {
     struct scene *s = r->shared;
     struct world *w = calloc(1, sizeof *w);
     (void)arg;
+    keep_open = r->listen_fd;
+    if (s->flaky) {
+        test_point_hook = lose_connections;
+        NEED(w, attach(r, w, rank, s->n_ranks, 0) != SYP_OK && !test_point_hook);
+    }
     int rc = attach(r, w, rank, s->n_ranks, s->pool_size);
     if (s->expect != SYP_OK) return rc == SYP_OK;
     NEED(w, rc == SYP_OK);
@@ -125,7 +144,7 @@ static int member(struct ranks *r, int rank, void *arg) {
     (void)arg;
     NEED(w, attach(r, w, rank, N, 0) == SYP_OK);
     c = world_of(w);
-    make_blocks(w);
+    if (!s->no_blocks) make_blocks(w);
     NEED(w, comm_create(c, without_0, 3, &three) == SYP_OK);
     NEED(w, comm_create(c, only_1_2, 2, &two) == SYP_OK);
     char *kept = world_alloc(w, 5000);
@@ -141,6 +160,8 @@ static int member(struct ranks *r, int rank, void *arg) {
     if (sums_are_right(w, left, 5)) return 1;
     if (s->diverged && rank == 1) NEED(w, symm_alloc(&w->pool->symm, 64, 64, 0));
     rc = world_rejoin(w, s->n_ranks, 0);
+    for (int i = 0; i < 3 && s->flaky && rc != SYP_OK; i++)
+        rc = world_rejoin(w, 0, 0);
     if (rc != s->expect) fprintf(stderr, "rank %d: rejoin: %s\n", rank, syp_error_text());
     NEED(w, rc == s->expect);
     if (rc != SYP_OK) {
@@ -201,11 +222,21 @@ static void more_ranks_may_join(void) {
     one_scene(&(struct scene){.victim = 3, .n_ranks = 6});
 }
 
+static void without_symmetric_calls_the_region_is_free(void) {
+    one_scene(&(struct scene){.victim = 1, .n_ranks = N, .no_blocks = 1});
+}
+
+static void a_replacement_that_failed_may_try_again(void) {
+    one_scene(&(struct scene){.victim = 2, .n_ranks = N, .flaky = 1});
+}
+
 int main(void) {
     return check_main("rejoin", (struct check_test[]){{"replaced", every_rank_can_be_replaced},
                                                       {"larger", a_replacement_may_have_a_larger_pool},
                                                       {"too large", a_pool_beyond_the_windows_is_refused_on_all},
                                                       {"diverged", ranks_whose_symmetric_regions_differ_do_not_go_on},
                                                       {"more", more_ranks_may_join},
+                                                      {"no calls", without_symmetric_calls_the_region_is_free},
+                                                      {"again", a_replacement_that_failed_may_try_again},
                                                       {0}});
 }

@@ -230,6 +230,52 @@ static void a_replacement_that_failed_may_try_again(void) {
     one_scene(&(struct scene){.victim = 2, .n_ranks = N, .flaky = 1});
 }
 
+/* One more rank comes, fails half way in, and comes again later; meanwhile the others go on as they were. */
+static int late_newcomer(struct ranks *r, int rank, void *arg) {
+    struct scene *s = r->shared;
+    struct world *w = calloc(1, sizeof *w);
+    (void)arg;
+    keep_open = r->listen_fd;
+    test_point_hook = lose_connections;
+    for (int i = 0; i < 4000 && load_relaxed(&s->ready) < N; i++)
+        usleep(5000);
+    NEED(w, attach(r, w, rank, N + 1, 0) != SYP_OK && !test_point_hook);
+    for (int i = 0; i < 4000 && load_acquire(&s->done) < N; i++)
+        usleep(5000);
+    NEED(w, attach(r, w, rank, N + 1, 0) == SYP_OK);
+    return world_is_whole(w, s) || leave_together(w);
+}
+
+static int grown_late(struct ranks *r, int rank, void *arg) {
+    struct scene *s = r->shared;
+    struct world *w = calloc(1, sizeof *w);
+    (void)arg;
+    NEED(w, attach(r, w, rank, N, 0) == SYP_OK);
+    make_blocks(w);
+    add_relaxed(&s->ready, 1);
+    NEED(w, world_rejoin(w, N + 1, 0) != SYP_OK);
+    NEED(w, w->who.n_ranks == N && world_of(w)->n == N);
+    if (sums_are_right(w, world_of(w), 20)) return 1; /* nothing of the old world was touched */
+    NEED(w, world_rejoin(w, 0, 0) == SYP_OK);
+    NEED(w, w->peers.n == N && !w->peers.peer[N].data && !w->peers.peer[N].control);
+    if (sums_are_right(w, world_of(w), 20)) return 1;
+    add_relaxed(&s->done, 1);
+    NEED(w, world_rejoin(w, N + 1, 0) == SYP_OK && w->who.n_ranks == N + 1);
+    return world_is_whole(w, s) || leave_together(w);
+}
+
+static void growth_that_failed_leaves_the_world_as_it_was(void) {
+    struct ranks r;
+    int shm = count_shm_entries(), fds = count_open_fds();
+    if (!CHECK(ranks_start(&r, N, sizeof(struct scene), grown_late, NULL) == 0)) return;
+    ((struct scene *)r.shared)->n_ranks = N + 1;
+    CHECK_EQ(ranks_replace(&r, N, late_newcomer, NULL), 0);
+    CHECK_EQ(ranks_wait(&r, 60, -1), 0);
+    ranks_free(&r);
+    CHECK_EQ(count_shm_entries(), shm);
+    CHECK_EQ(count_open_fds(), fds);
+}
+
 int main(void) {
     return check_main("rejoin", (struct check_test[]){{"replaced", every_rank_can_be_replaced},
                                                       {"larger", a_replacement_may_have_a_larger_pool},
@@ -238,5 +284,6 @@ int main(void) {
                                                       {"more", more_ranks_may_join},
                                                       {"no calls", without_symmetric_calls_the_region_is_free},
                                                       {"again", a_replacement_that_failed_may_try_again},
+                                                      {"growth", growth_that_failed_leaves_the_world_as_it_was},
                                                       {0}});
 }

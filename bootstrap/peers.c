@@ -472,7 +472,8 @@ static int wait_gone(const struct peers *p, const struct roster *roster, int ran
     uint64_t ticks;
     if (has_left(p, roster, rank)) return SYP_OK;
     while (os->process_alive(e->pid) == 1 && os->start_time(e->pid, &ticks) == 0 && ticks == e->start_ticks) {
-        int dying = p->peer[rank].control && (load_acquire((atom32 *)&p->peer[rank].control->life) & LIFE_DIED); /* by the kernel */
+        const struct control_head *c = p->peer[rank].control;
+        int dying = !c || (load_acquire((atom32 *)&c->life) & LIFE_DIED); /* by the kernel; one that was never mapped may be, too */
         if (!dying || os->now() >= deadline) {
             err_set(SYP_EBUSY, "rejoin: a replacement of rank %d has come, but its former process (pid %d) still lives; end that first", rank, e->pid);
             return err_peer(rank, e->pid);

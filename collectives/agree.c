@@ -40,10 +40,11 @@ static const struct vote *vote_of(const struct agreement *a, int m) {
     return load_acquire((atom64 *)&v->comm_id) == a->c->id ? v : NULL;
 }
 
-/* Its record serves a later agreement, or a later group in this slot: it has done without us. */
+/* Its record serves a later agreement, or a later group in this slot: it has done without us.  Where those are that were excluded says nothing. */
 static int has_gone_on(const struct agreement *a, int m) {
-    const struct vote *v = comm_vote(a->c, m, a->number);
-    uint64_t id = v ? load_acquire((atom64 *)&v->comm_id) : 0; /* both pair with vote_post */
+    const struct vote *v = a->c->member[m].excluded ? NULL : comm_vote(a->c, m, a->number);
+    if (!v) return 0;
+    uint64_t id = load_acquire((atom64 *)&v->comm_id); /* both pair with vote_post */
     return id > a->c->id || (id == a->c->id && load_acquire((atom64 *)&v->number) > 2 * a->number);
 }
 
@@ -263,21 +264,23 @@ int agree_run(struct comm *c, const struct proposal *mine, int give_up, uint64_t
     a.own = (struct vote *)(uintptr_t)comm_vote(c, c->me, a.number);
     vote_post(&a);
     while (!adopt(&a, out)) {
-        if (left_behind(&a)) return expelled(&a);
-        if (leader(&a) == c->me && (a.give_up || first_missing(&a) == c->n)) {
-            propose(&a);
-            if (load_relaxed(&a.own->decided)) continue;
-            if (os->now() >= deadline + NS_PER_S) return outbid(&a);
-            os->sleep((uint64_t)(c->me + 1) * 50 * NS_PER_US); /* two that compete fall out of step */
-            continue;
-        }
+        /* once more: what was decided with us is there until we have read it */
+        if (left_behind(&a) && !adopt(&a, out)) return expelled(&a);
+        int lead = leader(&a) == c->me && (a.give_up || first_missing(&a) == c->n);
+        if (lead) propose(&a);
+        if (load_relaxed(&a.own->decided)) continue;
         now = os->now();
-        if (now >= deadline && (!give_up || a.give_up == 2)) return too_late(&a, start, now);
-        if (now >= deadline) {
+        int last = !give_up || a.give_up == 2;
+        if (lead && last && now >= deadline + NS_PER_S) return outbid(&a);
+        if (!lead && last && now >= deadline) return too_late(&a, start, now);
+        if (!last && now >= deadline) {
             a.give_up++;
             deadline = now + NS_PER_S; /* for whoever leads then */
         }
-        pause_for(&a, start, now, deadline);
+        if (lead)
+            os->sleep((uint64_t)(c->me + 1) * 50 * NS_PER_US); /* two that compete fall out of step */
+        else
+            pause_for(&a, start, now, deadline);
     }
     if (!load_relaxed(&a.own->decided)) {
         uint64_t which = !(load_relaxed(&a.own->accepted) & 1);

@@ -44,7 +44,7 @@ const void *comm_word(const atom64 *word) {
 }
 
 const struct vote *comm_vote(const struct comm *c, int member, uint64_t number) {
-    const struct board *b = board_of(c->coll, c->rank[member]);
+    const struct board *b = c->member[member].slot ? board_of(c->coll, c->rank[member]) : NULL; /* NULL also when it was replaced */
     return b ? &b->vote[c->slot][number & 1] : NULL;
 }
 

@@ -222,6 +222,46 @@ static void a_slot_is_not_reused_while_a_verdict_is_read(void) {
     delays_off();
 }
 
+/* One that was given up destroys the group, and has others in its slot.  Those who gave it up go on. */
+static int own_way(struct world *w, void *arg) {
+    static const int all[N] = {0, 1, 2, 3};
+    const int me = w->who.rank;
+    struct comm *c = NULL, *alone = NULL, *out = NULL;
+    uint64_t flags = 3;
+    (void)arg;
+    NEED(w, comm_create(world_of(w), all, N, &c) == SYP_OK);
+    for (int r = 0; r < N; r++) {
+        struct comm *single = NULL;
+        NEED(w, comm_create(world_of(w), &r, 1, &single) == SYP_OK);
+        if (r == me) alone = single;
+    }
+    if (me == 3) {
+        static const int zero[1] = {0};
+        wait_held();
+        NEED(w, comm_agree(c, &flags, 0) == SYP_EABORTED);
+        NEED(w, comm_destroy(c) == SYP_OK);
+        NEED(w, comm_create(alone, zero, 1, &out) == SYP_OK && out == c);
+        for (int i = 0; i < 4; i++)
+            NEED(w, comm_agree(out, &flags, 0) == SYP_OK);
+        store_release(&go_on, 1);
+    } else {
+        NEED(w, comm_shrink(c, 1, 50 * (int64_t)NS_PER_MS, &out) == SYP_OK && out->n == 3);
+        store_release(&held, 1);
+        while (!load_acquire(&go_on))
+            os->sleep(NS_PER_MS);
+        for (int i = 0; i < 4; i++)
+            NEED(w, comm_agree(c, &flags, 0) == SYP_OK && flags == 3 && comm_failed(c, NULL, 0) == 1);
+    }
+    NEED(w, coll_barrier(world_of(w), 0) == SYP_OK);
+    return 0;
+}
+
+static void who_was_given_up_does_not_disturb_the_others(void) {
+    hold_on();
+    CHECK_EQ(worlds_as_threads(N, NULL, own_way, NULL), 0);
+    delays_off();
+}
+
 /* The leader is stopped when all votes are there. */
 static int stopped_leader(struct world *w, void *arg) {
     struct comm *c = world_of(w), *out = NULL;
@@ -508,6 +548,7 @@ int main(void) {
                                                        {"deaths", deaths_do_not_split_the_verdict},
                                                        {"mixed calls", different_calls_are_a_mismatch_on_all},
                                                        {"left behind", who_was_left_behind_decides_nothing},
+                                                       {"own way", who_was_given_up_does_not_disturb_the_others},
                                                        {"slow reader", a_slot_is_not_reused_while_a_verdict_is_read},
                                                        {"stopped leader", a_stopped_leader_does_not_stop_those_who_give_up},
                                                        {"another call", the_verdict_of_another_call_is_a_mismatch},

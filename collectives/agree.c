@@ -241,7 +241,6 @@ static int outbid(const struct agreement *a) {
 static int too_late(const struct agreement *a, uint64_t start, uint64_t now) {
     int m = first_missing(a);
     if (m == a->c->n) m = leader(a);
-    if (m == a->c->me) return outbid(a);
     int rank = a->c->member[m].rank, pid = a->c->coll->peers->roster.rank[rank].pid;
     int shrink = a->mine->kind == OP_SHRINK;
     char state[32];
@@ -271,8 +270,10 @@ int agree_run(struct comm *c, const struct proposal *mine, int give_up, uint64_t
         if (lead) propose(&a);
         if (load_relaxed(&a.own->decided)) continue;
         now = os->now();
-        if (now >= deadline && (!give_up || a.give_up == 2)) return too_late(&a, start, now);
-        if (now >= deadline) {
+        int last = !give_up || a.give_up == 2;
+        if (lead && last && now >= deadline + NS_PER_S) return outbid(&a);
+        if (!lead && last && now >= deadline) return too_late(&a, start, now);
+        if (!last && now >= deadline) {
             a.give_up++;
             deadline = now + NS_PER_S; /* for whoever leads then */
         }

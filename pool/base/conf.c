@@ -30,6 +30,12 @@ static const struct conf_entry entries[CONF_N] = {
 #undef CONF
 };
 
+static const uint8_t name_len[CONF_N] = {
+#define CONF(key, name, kind, def, min, max, choices, help) sizeof(name) - 1,
+#include "pool/base/conf_table.h"
+#undef CONF
+};
+
 struct snapshot {
     uint64_t digest; /* of the SYMPOOL_* text it was made from */
     size_t used;     /* bytes of texts */
@@ -59,11 +65,21 @@ static char **environment(void) {
 }
 
 const char *conf_environ(const char *name) {
-    size_t len = strlen(name);
     for (char **e = environment(); *e; e++) {
-        if (strncmp(*e, name, len) == 0 && (*e)[len] == '=') return *e + len + 1;
+        size_t n = 0;
+        while (name[n] && (*e)[n] == name[n])
+            n++;
+        if (!name[n] && (*e)[n] == '=') return *e + n + 1;
     }
     return NULL;
+}
+
+/* Number of the setting of this name; CONF_N = there is none. */
+static int key_of(const char *name, size_t len) {
+    int key = 0;
+    while (key < CONF_N && (name_len[key] != len || memcmp(entries[key].name, name, len) != 0))
+        key++;
+    return key;
 }
 
 static uint64_t environment_digest(void) {
@@ -154,9 +170,8 @@ static const char *snapshot_copy(struct snapshot *s, const char *text) {
 }
 
 /* An empty variable counts as one that is not set. */
-static void read_value(struct snapshot *s, enum conf_key key) {
+static void read_value(struct snapshot *s, enum conf_key key, const char *text) {
     const struct conf_entry *e = &entries[key];
-    const char *text = conf_environ(e->name);
     s->value[key].is_set = 0;
     if (text && *text && parse_value(e, text, &s->value[key].number) == 0) {
         s->value[key].text = snapshot_copy(s, text);
@@ -170,13 +185,27 @@ static void read_value(struct snapshot *s, enum conf_key key) {
     if (e->def) (void)parse_value(e, e->def, &s->value[key].number);
 }
 
-/* What must be changed for a into b, one letter at a time. */
-static unsigned edit_distance(const char *a, size_t la, const char *b, size_t lb) {
+/* In one pass over the environment, which may be long; of two variables of one name the first counts, as in getenv. */
+static void read_values(struct snapshot *s) {
+    const char *text[CONF_N] = {NULL};
+    for (char **v = environment(); *v; v++) {
+        if (strncmp(*v, PREFIX, PREFIX_LEN) != 0) continue;
+        size_t len = strcspn(*v, "=");
+        int key = (*v)[len] ? key_of(*v, len) : CONF_N;
+        if (key < CONF_N && !text[key]) text[key] = *v + len + 1;
+    }
+    for (int k = 0; k < CONF_N; k++)
+        read_value(s, (enum conf_key)k, text[k]);
+}
+
+/* What must be changed for a into b, one letter at a time; `most` when it is that or more. */
+static unsigned edit_distance(const char *a, size_t la, const char *b, size_t lb, unsigned most) {
     unsigned row[NAME_MAX_LEN + 1];
+    if ((la < lb ? lb - la : la - lb) >= most) return most;
     for (unsigned j = 0; j <= lb; j++)
         row[j] = j;
     for (unsigned i = 1; i <= la; i++) {
-        unsigned diagonal = row[0];
+        unsigned diagonal = row[0], least = i;
         row[0] = i;
         for (unsigned j = 1; j <= lb; j++) {
             unsigned best = diagonal + (a[i - 1] != b[j - 1]);
@@ -184,20 +213,23 @@ static unsigned edit_distance(const char *a, size_t la, const char *b, size_t lb
             if (row[j] + 1 < best) best = row[j] + 1;
             if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
             row[j] = best;
+            if (best < least) least = best;
         }
+        if (least >= most) return most; /* the rows below are not smaller */
     }
-    return row[lb];
+    return row[lb] < most ? row[lb] : most;
 }
 
 static void warn_unknown(const char *key, size_t len) {
-    const char *nearest = entries[0].name;
-    unsigned least = ~0u;
-    size_t compared = len < NAME_MAX_LEN ? len : NAME_MAX_LEN;
+    const char *nearest = NULL;
+    size_t compared = len < NAME_MAX_LEN ? len : NAME_MAX_LEN, tail = compared - PREFIX_LEN;
+    unsigned least = (unsigned)tail / 2 + 1; /* a name of which more than half differs is no help */
     for (int k = 0; k < CONF_N; k++) {
-        unsigned d = edit_distance(key, compared, entries[k].name, strlen(entries[k].name));
+        unsigned d = edit_distance(key + PREFIX_LEN, tail, entries[k].name + PREFIX_LEN, name_len[k] - PREFIX_LEN, least);
         if (d < least) least = d, nearest = entries[k].name;
     }
-    log_warn("%.*s is no setting of this version and is ignored; the nearest is %s", (int)compared, key, nearest);
+    log_warn("%.*s is no setting of this version and is ignored%s%s", (int)compared, key, nearest ? "; the nearest is " : "",
+             nearest ? nearest : "");
 }
 
 static void warn_bad_value(const struct conf_entry *e, const char *text) {
@@ -231,9 +263,7 @@ static void report(const struct snapshot *s) {
     for (char **v = environment(); *v; v++) {
         if (strncmp(*v, PREFIX, PREFIX_LEN) != 0) continue;
         size_t len = strcspn(*v, "=");
-        int key = 0;
-        while (key < CONF_N && (strlen(entries[key].name) != len || strncmp(entries[key].name, *v, len) != 0))
-            key++;
+        int key = key_of(*v, len);
         const char *text = (*v)[len] ? *v + len + 1 : "";
         if (key == CONF_N)
             warn_unknown(*v, len);
@@ -253,8 +283,7 @@ static const struct snapshot *freeze(int *changed) {
             latest = latest == &snapshots[0] ? &snapshots[1] : &snapshots[0];
             latest->digest = digest;
             latest->used = 0;
-            for (int k = 0; k < CONF_N; k++)
-                read_value(latest, (enum conf_key)k);
+            read_values(latest);
             *changed = 1;
         }
         s = latest;

@@ -3,7 +3,7 @@
  * The settings: one table, CONF_TABLE in conf_table.h: name, kind, default, range, help.  Values come from SYMPOOL_<NAME> in the
  * environment, read once with secure_getenv semantics and by walking environ (no getenv lock, no malloc), then frozen
  * until conf_reset().  A value that does not parse or is out of range: warning naming the value, the range and the default, and
- * the default is used.  An unknown SYMPOOL_* key: warning with the nearest name.
+ * the default is used.  An unknown SYMPOOL_* key: warning with the nearest name, if one is near.
  */
 #ifndef SYP_BASE_CONF_H
 #define SYP_BASE_CONF_H

@@ -3,7 +3,7 @@
  * The join itself, both sides, against a script of strangers and ranks: connections come, say a hello that was altered or
  * anything at all, in pieces, close, reset, stay silent.
  *
- *   input: part, world, seed of the cuts; rank 0: orders of two bytes and their bytes, one per poll (see next_order);
+ *   input: part, world, seed of the cuts; rank 0: orders of two bytes and their bytes, one or more per poll (see next_order);
  *          others: what rank 0 answers (see answer_of)
  */
 #include "bootstrap/star.h"
@@ -60,37 +60,53 @@ static size_t hello_frame(uint8_t *out, size_t cap, const struct hello *h) {
     return WIRE_HEAD + payload.pos;
 }
 
+/* The hello of a rank, of one of its doubles (another pid) or of another job; each is written once. */
+static void say_hello(struct conn *c, int rank, int twin, int other_job) {
+    static struct conn said[5][4][4][2];
+    struct conn *s = &said[world][rank - 1][twin][other_job];
+    if (!s->len) {
+        struct hello h = hello_of(rank);
+        h.self.pid += twin * 100;
+        if (other_job) strcpy(h.job, "job-2");
+        s->len = hello_frame(s->bytes, sizeof s->bytes, &h);
+    }
+    *c = *s;
+}
+
 static void new_conn(unsigned how) {
     if (n_conns == CONNS) return;
     struct conn *c = &conns[n_conns++];
-    memset(c, 0, sizeof *c);
-    struct hello h = hello_of(1 + (int)(how & 3) % (world - 1));
-    h.self.pid += (int)(how >> 6) * 100;
-    if ((how >> 2 & 3) == 1) strcpy(h.job, "job-2");
-    if ((how >> 2 & 3) == 2)
+    if ((how >> 2 & 3) == 2) {
+        memset(c, 0, sizeof *c);
         c->len = input_bytes(&script, c->bytes, input_number(&script, 1) * 2);
-    else
-        c->len = hello_frame(c->bytes, sizeof c->bytes, &h);
+    } else {
+        say_hello(c, 1 + (int)(how & 3) % (world - 1), how >> 6 & 3, (how >> 2 & 3) == 1);
+    }
     if (how & 16) c->come = c->len;
 }
 
-static void next_order(void) {
-    if (!script.left) {
-        fuzz_now += NS_PER_S;
-        return;
-    }
-    unsigned order = (unsigned)input_number(&script, 1) % 8, how = (unsigned)input_number(&script, 1);
+/* 1 = the next one comes at once. */
+static int next_order(void) {
+    unsigned byte = (unsigned)input_number(&script, 1), order = byte % 8, how = (unsigned)input_number(&script, 1);
+    int more = byte >> 3 & 3;
     struct conn *c = n_conns ? &conns[how % (unsigned)n_conns] : NULL;
     if (order == 0) new_conn(how);
     if (order == 6) fuzz_now += how * 10 * NS_PER_MS;
     if (order == 7) accept_error = how % 3 == 0 ? -ECONNABORTED : how % 3 == 1 ? -EMFILE : -ENOMEM;
-    if (!c) return;
+    if (!c) return more;
     if (order == 1) c->come += 1 + (size_t)input_number(&script, 1);
     if (order == 2) c->come = c->len;
     if (order == 3) c->ended = 1;
     if (order == 4) c->ended = 2;
     if (order == 5) c->bytes[input_number(&script, 2) % STREAM] ^= (uint8_t)input_number(&script, 1);
     if (c->come > c->len) c->come = c->len;
+    return more;
+}
+
+static void what_comes(void) {
+    if (!script.left) fuzz_now += NS_PER_S;
+    while (script.left && next_order()) {
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------- the table */
@@ -179,7 +195,7 @@ static int wait_for_news(struct pollfd *fds, unsigned n, uint64_t timeout) {
     int news = 0;
     (void)timeout;
     fuzz_now += NS_PER_MS;
-    if (as_root) next_order();
+    if (as_root) what_comes();
     for (unsigned i = 0; i < n; i++) {
         fds[i].revents = 0;
         if (fds[i].fd == LISTENER)

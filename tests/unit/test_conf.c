@@ -198,7 +198,16 @@ static void unknown_keys_name_the_nearest(void) {
     conf_reset();
     conf_freeze();
     CHECK_HAS(lines, "is no setting");
+    CHECK(!strstr(lines, "nearest")); /* a name that has little in common is no help */
     unsetenv(key);
+    /* the first of two variables of one name counts, as in getenv */
+    extern char **environ;
+    char *twice[] = {(char *)(uintptr_t) "SYMPOOL_RANK=3", (char *)(uintptr_t) "SYMPOOL_RANK=4", NULL}, **kept = environ;
+    environ = twice;
+    conf_reset();
+    CHECK_EQ(conf_int(CONF_RANK), 3);
+    environ = kept;
+    conf_reset();
     /* the level is read before the report is made */
     setenv("SYMPOOL_RNAK", "1", 1);
     setenv("SYMPOOL_LOG", "error", 1);

@@ -9,12 +9,12 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-/* One word, 1 in the process that wrote it, 0 in a child.  NULL = not needed yet, or refused by the kernel (before 4.14). */
-static _Atomic(atom32 *) guard;
+static atom32 no_page = 1; /* stays so in children */
+_Atomic(atom32 *) fork_page = &no_page;
 
 void fork_guard(void) {
-    atom32 *page = load_acquire(&guard);
-    if (!page) {
+    atom32 *page = load_acquire(&fork_page);
+    if (page == &no_page) {
         void *p;
         if (os->map(NULL, os_page_size(), PROT_READ | PROT_WRITE, -1, 0, &p) < 0) return;
         if (os->advise(p, os_page_size(), MADV_WIPEONFORK) < 0) {
@@ -22,17 +22,12 @@ void fork_guard(void) {
             return;
         }
         page = p;
-        atom32 *expected = NULL;
+        atom32 *expected = &no_page;
         store_relaxed(page, 1); /* the swap publishes it */
-        if (!cas_acq_rel(&guard, &expected, page)) os->unmap(p, os_page_size());
+        if (!cas_acq_rel(&fork_page, &expected, page)) os->unmap(p, os_page_size());
         return;
     }
     store_relaxed(page, 1); /* was 0 only in a child, which has one thread */
-}
-
-int fork_noticed(void) {
-    atom32 *page = load_acquire(&guard);
-    return page && load_relaxed(page) == 0;
 }
 
 static void for_all_locks(void (*f)(struct lock *)) {

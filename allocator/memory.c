@@ -4,10 +4,10 @@
 #include "allocator/sympool.h"
 #include "pool/base/log.h"
 #include "pool/base/status.h"
+#include "pool/heap_fast.h"
 #include "pool/scope.h"
 #include "pool/stats.h"
 
-#include <errno.h>
 #include <string.h>
 
 #define LARGEST_ALIGN (1ull << 30)
@@ -26,6 +26,20 @@ static void *alloc_in_symmetric_scope(const struct scope *s, size_t len, size_t 
         err_set(SYP_EUNSUPPORTED, "allocation in a symmetric scope: meta_size is 0; raise SYMPOOL_META_SIZE");
     process_leave();
     return p;
+}
+
+/* The pool that serves this process now, NULL = none yet.  Not inherited: a child has neither. */
+static inline struct pool *likely_pool(void) {
+    struct pool *p = process_pool();
+    return p ? p : load_acquire(&pool_private_opened); /* pairs with pool_private_open */
+}
+
+/* The steady state (heap_fast.h): NULL = not served. */
+static inline void *alloc_fast(size_t len, size_t align, uint64_t stream) {
+    struct pool *p = likely_pool();
+    if (!p || load_relaxed(&scope_n_ids) != 0) return NULL; /* relaxed: scope.h */
+    const struct heap_want want = {.len = len, .align = align, .stream = stream};
+    return heap_reuse_favoured(&p->heap, &p->region, &want);
 }
 
 void *memory_alloc(size_t len, size_t align, uint64_t stream) {
@@ -68,6 +82,16 @@ int memory_free(void *p) {
     return SYP_OK;
 }
 
+/* The steady state (heap_fast.h): 0 = not served. */
+static inline int free_fast(void *p) {
+    struct pool *pool = likely_pool();
+    return pool && heap_recycle_favoured(&pool->heap, &pool->region, p);
+}
+
+static __attribute__((noinline)) void free_or_say(void *p) {
+    if (p && memory_free(p) != SYP_OK) err_operation("free"); /* errno stays: os.h */
+}
+
 static void *fail(const char *call) {
     err_operation(call);
     return NULL;
@@ -84,9 +108,14 @@ static int legal(size_t len, size_t align) {
     return 0;
 }
 
-void *syp_malloc(size_t len) {
+static __attribute__((noinline)) void *malloc_full(size_t len) {
     void *p = legal(len, 1) ? memory_alloc(len ? len : 1, SPACE_GRAIN, 0) : NULL;
     return p ? p : fail("malloc");
+}
+
+void *syp_malloc(size_t len) {
+    void *p = alloc_fast(len, SPACE_GRAIN, 0); /* a length that is not legal is in no cache */
+    return p ? p : malloc_full(len);
 }
 
 void *syp_aligned_alloc(size_t align, size_t len) {
@@ -106,9 +135,7 @@ void *syp_calloc(size_t n, size_t len) {
 }
 
 void syp_free(void *p) {
-    int saved = errno;
-    if (p && memory_free(p) != SYP_OK) err_operation("free");
-    errno = saved;
+    if (!free_fast(p)) free_or_say(p);
 }
 
 /* ------------------------------------------------------------------------------------------------- resize */

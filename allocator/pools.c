@@ -15,7 +15,7 @@
 
 struct pool pools[POOLS_MAX];
 struct lock private_lock = LOCK_INIT(LOCK_ATTACH);
-static _Atomic(struct pool *) private_pool; /* release: pool_private.  acquire: its readers */
+_Atomic(struct pool *) pool_private_opened;
 
 struct pool *pool_new(void) {
     for (int i = 0; i < POOLS_MAX; i++) {
@@ -93,15 +93,6 @@ int pool_map(struct pool *p) {
     return rc;
 }
 
-struct pool *pool_find(const void *p) {
-    const struct addr_range *range = addrmap_find(p);
-    return range && range->kind == RANGE_POOL ? range->owner : NULL;
-}
-
-struct pool *pool_private_if_any(void) {
-    return load_acquire(&private_pool);
-}
-
 static struct pool *open_private(void) {
     fork_guard();
     struct pool *p = pool_new();
@@ -123,14 +114,12 @@ static struct pool *open_private(void) {
     return NULL;
 }
 
-struct pool *pool_private(void) {
-    struct pool *p = load_acquire(&private_pool);
-    if (p) return p;
+struct pool *pool_private_open(void) {
     lock_take(&private_lock);
-    p = load_relaxed(&private_pool);
+    struct pool *p = load_relaxed(&pool_private_opened);
     if (!p) {
         p = open_private();
-        store_release(&private_pool, p); /* pairs with the loads above */
+        store_release(&pool_private_opened, p); /* pairs with pool_private */
     }
     lock_drop(&private_lock);
     return p;
@@ -159,5 +148,5 @@ void pools_after_fork(int consistent) {
         if ((p->shared && !p->parted) || !consistent) p->inherited = 1;
     }
     /* Private memory is copied on write and goes on being used, unless some thread of the parent was in the middle of changing its records. */
-    if (!consistent) store_release(&private_pool, NULL);
+    if (!consistent) store_release(&pool_private_opened, NULL);
 }

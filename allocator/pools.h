@@ -47,14 +47,21 @@ void pool_settle(struct pool *p);
 int pool_map(struct pool *p);
 
 /* The pool of this process that contains the address, NULL = foreign or a peer's. */
-struct pool *pool_find(const void *p);
+static inline struct pool *pool_find(const void *p) {
+    const struct addr_range *range = addrmap_find(p);
+    return range && range->kind == RANGE_POOL ? range->owner : NULL;
+}
+
+extern _Atomic(struct pool *) pool_private_opened; /* release: pool_private_open.  acquire: its readers */
+struct pool *pool_private_open(void);
 
 /* Memory of this process alone, made at the first call; NULL with the record set. */
-struct pool *pool_private(void);
+static inline struct pool *pool_private(void) {
+    struct pool *p = load_acquire(&pool_private_opened);
+    return p ? p : pool_private_open();
+}
 /* Held while the private pool is made.  Fork takes it, or the child could find a pool that was made after its parent's locks were taken. */
 extern struct lock private_lock;
-/* The private pool if there is one. */
-struct pool *pool_private_if_any(void);
 
 /* All pools that are not POOL_FREE, for the walker and the fork handlers. */
 #define POOLS_MAX 64

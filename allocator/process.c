@@ -13,27 +13,16 @@ enum { COLD, ATTACHING, ATTACHED, DETACHING };
 
 static struct world the_world = {.process = 1};
 static atom32 state;  /* acquire/release: claim, settle, process_world */
-static atom32 forked; /* written in the child only */
+atom32 process_is_child;
 static atom32 inside; /* threads between enter and leave; seq_cst against state: process_enter_quietly, process_quiesce */
-/* Of the_world, for readers that do not enter.  Release: attach.  acquire: process_pool. */
-static _Atomic(struct pool *) job_pool;
+/* Of the_world, for readers that do not enter.  Release: settle.  acquire: process_pool. */
+_Atomic(struct pool *) process_job_pool;
 static atom32 job_ranks;
-
-int process_forked(void) {
-    if (__builtin_expect(fork_noticed(), 0)) process_after_fork(0);
-    return (int)load_relaxed(&forked); /* own process wrote it */
-}
 
 struct world *process_world(void) {
     /* forked first: the child of an unattached process needs it, too.  The state pairs with settle. */
     if (process_forked() || load_acquire(&state) != ATTACHED) return NULL;
     return &the_world;
-}
-
-struct pool *process_pool(void) {
-    /* forked first: the child of an unattached process needs it, too.  The state pairs with settle. */
-    if (process_forked() || load_acquire(&state) != ATTACHED) return NULL;
-    return load_acquire(&job_pool);
 }
 
 int process_usable(const char *call) {
@@ -93,7 +82,8 @@ void process_after_fork(int consistent) {
     pools_after_fork(consistent);
     store_relaxed(&inside, 0); /* those threads are the parent's */
     if (was == COLD) return;
-    store_relaxed(&forked, 1);
+    store_relaxed(&process_is_child, 1);
+    store_relaxed(&process_job_pool, NULL);
     scope_clear();
     stats_close(); /* the segment is the parent's; ours is only a mapping of it */
 }
@@ -104,14 +94,18 @@ void process_after_fork(int consistent) {
 static uint32_t claim(uint32_t from, uint32_t to) {
     for (;;) {
         uint32_t seen = from;
-        if (cas_acq_rel(&state, &seen, to)) return from; /* pairs with settle */
+        if (cas_acq_rel(&state, &seen, to)) { /* pairs with settle */
+            store_release(&process_job_pool, NULL);
+            return from;
+        }
         if (seen == COLD || seen == ATTACHED) return seen;
         os->sleep(NS_PER_MS);
     }
 }
 
 static void settle(uint32_t to) {
-    store_release(&state, to); /* pairs with claim and process_world */
+    store_release(&process_job_pool, to == ATTACHED ? the_world.pool : NULL); /* pairs with process_pool */
+    store_release(&state, to);                                               /* pairs with claim and process_world */
 }
 
 /* Read as much as the caller's struct has; what is beyond keeps its default. */
@@ -154,10 +148,7 @@ int syp_init_config(const syp_config *config) {
     } else {
         err_operation("init");
     }
-    if (rc == SYP_OK) {
-        store_release(&job_pool, the_world.pool); /* pairs with process_pool */
-        store_relaxed(&job_ranks, (uint32_t)the_world.who.n_ranks); /* settle publishes it */
-    }
+    if (rc == SYP_OK) store_relaxed(&job_ranks, (uint32_t)the_world.who.n_ranks); /* settle publishes it */
     settle(rc == SYP_OK ? ATTACHED : COLD);
     if (rc != SYP_OK) log_info("%s", syp_error_text());
     return rc;

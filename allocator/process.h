@@ -12,10 +12,30 @@
 
 /* The world while attached and not in a forked child, else NULL.  A few loads. */
 struct world *process_world(void);
+/* fork.c: a word that is 1 in the process that wrote it, 0 in a child.  One that stays 1 while none is needed, or if the kernel refuses it. */
+extern _Atomic(atom32 *) fork_page;
+/* process.c: what the child does; consistent = the handlers ran. */
+void process_after_fork(int consistent);
+/* process.c: 1 in a forked child of an attached process, which alone writes it. */
+extern atom32 process_is_child;
+/* process.c: the job's pool while attached, else NULL, as in a child. */
+extern _Atomic(struct pool *) process_job_pool;
+
+/* 1 once in a child after a fork that no handler saw (raw clone). */
+static inline int fork_noticed(void) { return load_relaxed(load_acquire(&fork_page)) == 0; } /* pairs with fork_guard */
+
 /* 1 in a forked child of an attached process. */
-int process_forked(void);
+static inline int process_forked(void) {
+    if (__builtin_expect(fork_noticed(), 0)) process_after_fork(0);
+    return (int)load_relaxed(&process_is_child);
+}
+
 /* The job's pool while attached and not in a forked child, else NULL.  Its heap may be closed at any time after: see heap_want.closed. */
-struct pool *process_pool(void);
+static inline struct pool *process_pool(void) {
+    if (__builtin_expect(fork_noticed(), 0)) process_after_fork(0); /* first: the child of an unattached process needs it, too */
+    return load_acquire(&process_job_pool);                         /* pairs with settle */
+}
+
 /* SYP_OK and *out = the world; or SYP_ESTATE / SYP_EFORKED with the record naming `call`. */
 int process_need(const char *call, struct world **out);
 /* As process_need, and finalize waits until process_leave: for calls that read what finalize takes away. */
@@ -36,9 +56,5 @@ void copies_release(void);
 void fork_guard(void);
 /* fork.c: in the child, usable again. */
 void fork_reset(void);
-/* fork.c: 1 once in a child after a fork that no handler saw (raw clone). */
-int fork_noticed(void);
-/* process.c: what the child does; consistent = the handlers ran. */
-void process_after_fork(int consistent);
 
 #endif

@@ -13,15 +13,9 @@
 #include "pool/base/os.h"
 #include "pool/base/status.h"
 
-#define ADDRESS_BITS 48 /* user addresses: 47 on x86-64, 48 on aarch64; the kernel gives higher ones only on request   \
-                         */
-#define N_GRAINS ((1ull << ADDRESS_BITS) / ADDRMAP_GRAIN)
-#define N_RANGES 4096u
-
 static struct lock writers = LOCK_INIT(LOCK_LEAF);
-static struct addr_range ranges[N_RANGES]; /* len 0 = unused */
-/* Range number + 1.  Untouched pages of it cost nothing.  Release in fill pairs with the acquire in addrmap_find. */
-static _Atomic uint16_t grains[N_GRAINS];
+struct addr_range addrmap_ranges[ADDRMAP_RANGES];
+_Atomic uint16_t addrmap_grains[ADDRMAP_GRAINS];
 
 static uint64_t first_grain(const struct addr_range *r) {
     return r->base / ADDRMAP_GRAIN;
@@ -32,30 +26,30 @@ static uint64_t end_grain(const struct addr_range *r) {
 
 static void fill(const struct addr_range *r, uint16_t entry) {
     for (uint64_t i = first_grain(r); i < end_grain(r); i++)
-        store_release(&grains[i], entry);
+        store_release(&addrmap_grains[i], entry);
 }
 
 static int add_locked(const struct addr_range *range) {
     for (uint64_t i = first_grain(range); i < end_grain(range); i++) {
-        uint16_t entry = load_relaxed(&grains[i]); /* written under this lock only */
+        uint16_t entry = load_relaxed(&addrmap_grains[i]); /* written under this lock only */
         if (!entry) continue;
-        const struct addr_range *other = &ranges[entry - 1];
+        const struct addr_range *other = &addrmap_ranges[entry - 1];
         return err_set(SYP_EINVAL, "note the range of %B at %p: it meets the range of %B at %p",
                        (unsigned long long)range->len, (void *)range->base, (unsigned long long)other->len,
                        (void *)other->base);
     }
-    for (uint32_t n = 0; n < N_RANGES; n++) {
-        if (ranges[n].len) continue;
-        ranges[n] = *range;
+    for (uint32_t n = 0; n < ADDRMAP_RANGES; n++) {
+        if (addrmap_ranges[n].len) continue;
+        addrmap_ranges[n] = *range;
         fill(range, (uint16_t)(n + 1));
         return SYP_OK;
     }
     return err_set(SYP_ENOMEM, "note the range of %B at %p: %u ranges are known already",
-                   (unsigned long long)range->len, (void *)range->base, N_RANGES);
+                   (unsigned long long)range->len, (void *)range->base, ADDRMAP_RANGES);
 }
 
 int addrmap_add(const struct addr_range *range) {
-    const uint64_t top = N_GRAINS * ADDRMAP_GRAIN;
+    const uint64_t top = ADDRMAP_GRAINS * ADDRMAP_GRAIN;
     if (range->len == 0 || range->base % ADDRMAP_GRAIN || range->base >= top || range->len > top - range->base)
         return err_set(SYP_EINVAL,
                        "note the range of %B at %p: not a multiple of %B, empty, or above the user addresses",
@@ -68,22 +62,13 @@ int addrmap_add(const struct addr_range *range) {
 
 void addrmap_remove(uintptr_t base) {
     lock_take(&writers);
-    for (uint32_t n = 0; n < N_RANGES; n++) {
-        if (ranges[n].len == 0 || ranges[n].base != base) continue;
-        fill(&ranges[n], 0);
-        ranges[n] = (struct addr_range){0};
+    for (uint32_t n = 0; n < ADDRMAP_RANGES; n++) {
+        if (addrmap_ranges[n].len == 0 || addrmap_ranges[n].base != base) continue;
+        fill(&addrmap_ranges[n], 0);
+        addrmap_ranges[n] = (struct addr_range){0};
         break;
     }
     lock_drop(&writers);
-}
-
-const struct addr_range *addrmap_find(const void *p) {
-    uintptr_t at = (uintptr_t)p;
-    if (at / ADDRMAP_GRAIN >= N_GRAINS) return NULL;
-    uint16_t entry = load_acquire(&grains[at / ADDRMAP_GRAIN]); /* pairs with fill */
-    if (!entry) return NULL;
-    const struct addr_range *r = &ranges[entry - 1];
-    return at - r->base < r->len ? r : NULL;
 }
 
 void addrmap_after_fork(void) {

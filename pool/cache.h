@@ -15,21 +15,13 @@
 
 #define CACHE_MIN (16u << 10)
 #define CACHE_BINS 256u  /* hash bins by length */
-#define CACHE_PER_BIN 32u
-
-struct cache_entry {
-    uint32_t slab_link;
-    uint32_t next;       /* in its bin, newest first */
-    uint32_t block;      /* in the space */
-    uint64_t len, stream;
-    backend_event event; /* recorded when it was freed */
-};
+#define CACHE_PER_BIN 128u
 
 struct cache {
     const struct backend_ops *backend;
-    struct slab entries;
-    uint32_t bin[CACHE_BINS];
-    uint32_t n_in_bin[CACHE_BINS];
+    struct cache_bin {
+        uint32_t newest, n; /* block, linked by space_block.left; tag is the stream, event that of the free */
+    } bin[CACHE_BINS];
     uint64_t bytes, limit;
     uint64_t hits, misses;
     int on;
@@ -37,7 +29,32 @@ struct cache {
 };
 
 void cache_init(struct cache *c, const struct backend_ops *backend, uint64_t limit, int on);
+/* Empty, and off: its blocks are gone. */
 void cache_fini(struct cache *c);
+static inline uint32_t cache_bin_of(uint64_t len) {
+    return (uint32_t)((len * 0x9E3779B97F4A7C15ull) >> 56); /* of CACHE_BINS = 2^8 */
+}
+static inline struct cache_bin *cache_bin(struct cache *c, uint64_t len) { return &c->bin[cache_bin_of(len)]; }
+/* A live block of this length could be kept without giving another one back (no events). */
+static inline int cache_has_place(const struct cache *c, const struct cache_bin *bin, uint64_t len) {
+    return len >= CACHE_MIN && bin->n < CACHE_PER_BIN && c->bytes + len <= c->limit;
+}
+/* Keep it, newest of its bin.  Its stream is its tag. */
+static inline void cache_push(struct cache *c, struct cache_bin *bin, uint32_t block, struct space_block *b) {
+    b->state = SPACE_CACHED;
+    b->left = bin->newest;
+    bin->newest = block;
+    bin->n++;
+    c->bytes += b->len;
+}
+/* Take b, the newest of its bin, out of it. */
+static inline void cache_pop(struct cache *c, struct cache_bin *bin, struct space_block *b) {
+    b->state = SPACE_LIVE;
+    bin->newest = b->left;
+    bin->n--;
+    c->bytes -= b->len;
+    c->hits++;
+}
 /* A block of exactly len bytes aligned to align for this stream; 0 = none.  Its state becomes SPACE_LIVE. */
 uint32_t cache_take(struct cache *c, struct space *s, uint64_t len, uint64_t align, uint64_t stream);
 /* Keep a live block: 1 = kept (state SPACE_CACHED), 0 = the caller frees it. */

@@ -60,7 +60,7 @@ void debug_start(struct heap *h, const struct debug_conf *c) {
     if (d->parts & DEBUG_GUARD) d->page = os_page_size();
     /* also keeps valgrind's search for leaks from reading gigabytes of address space */
     if (d->parts & DEBUG_TOOLS) VALGRIND_MAKE_MEM_NOACCESS(region_at(h->region, h->space.begin), h->space.end - h->space.begin);
-    h->cache.on = 0; /* the quarantine's work; and blocks must not come back without having been looked at */
+    h->fast = h->cache.on = 0; /* the quarantine's work; and blocks must not come back without having been looked at */
 }
 
 void debug_stop(struct heap *h) {

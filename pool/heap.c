@@ -14,6 +14,7 @@
 #include "pool/base/os.h"
 #include "pool/base/status.h"
 #include "pool/debug.h"
+#include "pool/heap_fast.h"
 #include "pool/scope.h"
 #include "pool/stats.h"
 
@@ -29,6 +30,8 @@ int heap_init(struct heap *h, struct region *r, int cache_on) {
     if (rc == SYP_OK) cache_init(&h->cache, r->backend, (r->len - r->meta) / 4, cache_on);
     purge_init(&h->purge, PURGE_NEVER);
     h->closed = rc != SYP_OK;
+    h->fast = rc == SYP_OK && cache_on && !h->cache.async;
+    if (!h->lock.patience) h->lock.patience = LOCK_PATIENCE;
     lock_drop(&h->lock);
     return rc;
 }
@@ -36,6 +39,7 @@ int heap_init(struct heap *h, struct region *r, int cache_on) {
 uint64_t heap_close(struct heap *h) {
     lock_take(&h->lock);
     h->closed = 1;
+    h->fast = 0;
     uint64_t live = h->n_live;
     lock_drop(&h->lock);
     return live;
@@ -45,9 +49,11 @@ void heap_fini(struct heap *h) {
     lock_take(&h->lock);
     if (h->debug.on) debug_stop(h);
     h->closed = 1;
+    h->fast = 0;
     h->used = h->n_live = 0;
     h->parked = h->debug.first = h->debug.last = 0;
     cache_fini(&h->cache);
+    h->recent.at = NULL;
     space_fini(&h->space);
     lock_drop(&h->lock);
 }
@@ -112,12 +118,20 @@ static void refuse_closed(const struct heap_want *want) {
         err_set(SYP_ESTATE, "allocate %B in the local heap: syp_finalize has closed it", (unsigned long long)want->len);
 }
 
+/* Would this block need new memory although as much lies in the cache?  Lengths that never come again must not make the heap grow. */
+static int hoarding_locked(const struct heap *h, uint32_t block) {
+    const struct space_block *b = space_at(&h->space, block);
+    return h->cache.bytes >= b->len && !region_is_committed(h->region, b->off, b->len);
+}
+
 /* A block from the space, emptying the cache if that is what it takes. */
 static uint32_t take_space_locked(struct heap *h, const struct heap_want *want) {
     uint32_t block = space_alloc(&h->space, want->len, want->align);
-    if (block || cache_flush(&h->cache, &h->space) == 0) return block;
+    if (block && !hoarding_locked(h, block)) return block;
+    if (cache_flush(&h->cache, &h->space) == 0) return block;
     h->retries++;
     stats_add(STAT_CACHE_FLUSHES, 1);
+    if (block) space_free(&h->space, block);
     return space_alloc(&h->space, want->len, want->align);
 }
 
@@ -139,6 +153,11 @@ void *heap_alloc(struct heap *h, const struct heap_want *want) {
 void *heap_take(struct heap *h, const struct heap_want *want) {
     uint64_t asked = round_up(want->len, SPACE_GRAIN);
     lock_take(&h->lock);
+    void *p = heap_reuse_locked(h, h->region, want, thread_own);
+    if (p) {
+        lock_drop(&h->lock);
+        return p;
+    }
     if (__builtin_expect(h->closed, 0)) {
         lock_drop(&h->lock);
         refuse_closed(want);
@@ -246,6 +265,10 @@ void heap_quarantine_release(struct heap *h) {
 int heap_free(struct heap *h, void *p) {
     if (h->debug.on) return debug_free(h, p);
     lock_take(&h->lock);
+    if (heap_recycle_locked(h, h->region, p, thread_own)) {
+        lock_drop(&h->lock);
+        return SYP_OK;
+    }
     uint32_t block = heap_live_at_locked(h, p);
     if (!block) {
         lock_drop(&h->lock);
@@ -287,8 +310,9 @@ int heap_resize(struct heap *h, void *p, uint64_t len) {
         lock_drop(&h->lock);
         return heap_bad_pointer(h, p, "resize");
     }
-    const struct space_block *b = space_at(&h->space, block);
+    struct space_block *b = space_at(&h->space, block);
     uint64_t before = b->len;
+    b->event = 0; /* other chunks from now on */
     /* what a block gives up must not be reused while it is quarantined: then it keeps it */
     int keep = len < before && quarantine_hits(&h->region->quarantine, b->off + len, before - len);
     int done = keep || space_resize(&h->space, block, len);

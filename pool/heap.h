@@ -41,6 +41,13 @@ struct heap {
     uint64_t parked_bytes;
     struct heap_debug debug;
     struct purge purge;
+    struct {                /* what heap_fast.h handed out last: often the next one freed; a guess */
+        struct space_block *at;
+        struct cache_bin *bin; /* for len */
+        uint64_t len;
+        uint32_t block;
+    } recent;
+    int fast;               /* heap_fast.h may serve: cache on, no events to wait for, no debug mode, not closed */
     int private_memory;     /* set by the owner after heap_init: its figures are not the pool's */
     int closed;             /* no new blocks; with no live block either, region and space are not there any more */
 };

@@ -15,7 +15,7 @@
 #include "pool/region.h"
 
 #define PURGE_NEVER (-1)
-#define PURGE_CALLS 32
+#define PURGE_CALLS 256
 /* Given back with the lock held once; the next call goes on. */
 #define PURGE_PART (64ull << 20)
 
@@ -30,6 +30,12 @@ struct purge {
 void purge_init(struct purge *p, int64_t after);
 /* [off, off + len) is free or cached from now on.  exact: worth reading the clock for. */
 void purge_note_free_locked(struct purge *p, struct region *r, uint64_t off, uint64_t len, int exact);
+/* The same for a block of which this is often said (no events, so that space_block.event is ours): one comparison a tick. */
+static inline void purge_note_block_locked(struct purge *p, struct region *r, struct space_block *b) {
+    if (__builtin_expect(b->event == p->tick + 1ull, 1)) return;
+    b->event = p->tick + 1ull;
+    purge_note_free_locked(p, r, b->off, b->len, 0);
+}
 /* Give back what is old enough.  c NULL: no cache. */
 void purge_tick_locked(struct purge *p, struct region *r, struct space *s, struct cache *c);
 /* Give back what was freed `age` ticks before `tick`, 0 = everything, up to PURGE_PART: bytes. */

@@ -188,6 +188,11 @@ static int commit_missing_locked(struct region *r, uint64_t first, uint64_t last
     return rc;
 }
 
+int region_is_committed(const struct region *r, uint64_t off, uint64_t len) {
+    int shift = __builtin_ctzll(r->chunk);
+    return all_committed(r, off >> shift, (off + len - 1) >> shift);
+}
+
 int region_commit(struct region *r, uint64_t off, uint64_t len) {
     if (len == 0) return SYP_OK;
     if (off > r->len || len > r->len - off)
@@ -195,7 +200,7 @@ int region_commit(struct region *r, uint64_t off, uint64_t len) {
                        (unsigned long long)off, (unsigned long long)r->len);
     int shift = __builtin_ctzll(r->chunk);
     uint64_t first = off >> shift, last = (off + len - 1) >> shift;
-    if (all_committed(r, first, last)) return SYP_OK;
+    if (region_is_committed(r, off, len)) return SYP_OK;
     lock_take(&r->lock);
     int rc = commit_missing_locked(r, first, last);
     lock_drop(&r->lock);

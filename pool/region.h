@@ -52,6 +52,8 @@ int region_commit(struct region *r, uint64_t off, uint64_t len);
 /* Give back what is committed of the whole chunks inside [off, off + len) that were freed `age` ticks or more before `tick`,
  * and are not quarantined, up to `most` bytes and a chunk: bytes given back.  They read as zero until they are committed again. */
 uint64_t region_decommit(struct region *r, uint64_t off, uint64_t len, uint32_t tick, uint32_t age, uint64_t most);
+/* 1 if region_commit of this range has nothing to do; without a lock.  len > 0, the range lies in the region. */
+int region_is_committed(const struct region *r, uint64_t off, uint64_t len);
 /* 1 if p lies in the region. */
 static inline int region_contains(const struct region *r, const void *p) {
     return (uintptr_t)p - (uintptr_t)r->mem.base < r->len;

@@ -27,11 +27,11 @@ struct scope_stack {
 /* Release in make_stack pairs with the acquire in stack_of. */
 static _Atomic(struct scope_stack *) stacks;
 
-/* Number of an id: its place in ids + 1.  Release of n_ids in scope_number pairs with the acquire in scope_id. */
+/* Number of an id: its place in ids + 1.  Release of scope_n_ids in scope_number pairs with the acquire in scope_id. */
 static struct lock numbering = LOCK_INIT(LOCK_LEAF);
 static syp_pool_id ids[SCOPE_IDS];
 static uint16_t hash[HASH_SIZE]; /* open addressing: id -> number; under the lock */
-static atom32 n_ids;
+atom32 scope_n_ids;
 
 static int same_id(syp_pool_id a, syp_pool_id b) {
     return a.hi == b.hi && a.lo == b.lo;
@@ -44,19 +44,19 @@ static uint32_t scope_number(syp_pool_id id) {
     lock_take(&numbering);
     while ((number = hash[place]) != 0 && !same_id(ids[number - 1], id))
         place = (place + 1) % HASH_SIZE;
-    uint32_t n = load_relaxed(&n_ids); /* written under this lock only */
+    uint32_t n = load_relaxed(&scope_n_ids); /* written under this lock only */
     if (!number && n < SCOPE_IDS) {
         ids[n] = id;
         number = n + 1;
         hash[place] = (uint16_t)number;
-        store_release(&n_ids, number);
+        store_release(&scope_n_ids, number);
     }
     lock_drop(&numbering);
     return number;
 }
 
 syp_pool_id scope_id(uint32_t index) {
-    if (index == 0 || index > load_acquire(&n_ids)) return (syp_pool_id){0, 0}; /* pairs with scope_number */
+    if (index == 0 || index > load_acquire(&scope_n_ids)) return (syp_pool_id){0, 0}; /* pairs with scope_number */
     return ids[index - 1];
 }
 
@@ -85,7 +85,7 @@ static struct scope_stack *stack_of(struct thread *self) {
 static struct scope_stack *stack_if_any(void) {
     /* A thread that opened one has seen its own store: relaxed.  Keeps threads of programs without scopes from getting
      * a record here. */
-    if (load_relaxed(&n_ids) == 0) return NULL;
+    if (load_relaxed(&scope_n_ids) == 0) return NULL;
     struct thread *self = thread_self();
     return self ? self->slot[THREAD_SLOT_SCOPES] : NULL;
 }
@@ -127,7 +127,7 @@ int scope_end(syp_pool_id id) {
     return SYP_OK;
 }
 
-const struct scope *scope_current(void) {
+const struct scope *scope_innermost(void) {
     const struct scope_stack *st = stack_if_any();
     return st && st->depth ? &st->open[st->depth - 1] : NULL;
 }

@@ -189,12 +189,8 @@ static uint32_t tree_next(const struct space *s, uint32_t n) {
 
 /* ------------------------------------------------------------------------------------- index of the offsets */
 
-static uint32_t index_home(uint64_t off, uint32_t mask) {
-    return (uint32_t)(((off / SPACE_GRAIN) * 0x9E3779B97F4A7C15ull) >> 32) & mask;
-}
-
 static void index_put(const struct space *s, uint32_t *table, uint32_t mask, uint32_t block) {
-    uint32_t i = index_home(space_at(s, block)->off, mask);
+    uint32_t i = space_index_home(space_at(s, block)->off, mask);
     while (table[i])
         i = (i + 1) & mask;
     table[i] = block;
@@ -207,11 +203,11 @@ static void index_add(struct space *s, uint32_t block) {
 
 /* Linear probing without tombstones: whoever was pushed past the hole moves into it. */
 static void index_remove(struct space *s, uint32_t block) {
-    uint32_t mask = s->index_mask, hole = index_home(space_at(s, block)->off, mask);
+    uint32_t mask = s->index_mask, hole = space_index_home(space_at(s, block)->off, mask);
     while (s->index[hole] != block)
         hole = (hole + 1) & mask;
     for (uint32_t i = (hole + 1) & mask; s->index[i]; i = (i + 1) & mask) {
-        uint32_t home = index_home(space_at(s, s->index[i])->off, mask);
+        uint32_t home = space_index_home(space_at(s, s->index[i])->off, mask);
         if (((i - home) & mask) >= ((i - hole) & mask)) {
             s->index[hole] = s->index[i];
             hole = i;
@@ -355,6 +351,7 @@ uint32_t space_alloc(struct space *s, uint64_t len, uint64_t align) {
     b->len = len;
     b->state = SPACE_LIVE;
     b->tag = 0;
+    b->event = 0;
     b->scope = 0;
     if (tail) {
         insert_after(s, n, tail, start + len, end - start - len);
@@ -383,13 +380,6 @@ void space_free(struct space *s, uint32_t block) {
         block = prev;
     }
     tree_add(s, block);
-}
-
-uint32_t space_find(const struct space *s, uint64_t off) {
-    uint32_t n;
-    for (uint32_t i = index_home(off, s->index_mask); (n = s->index[i]) != 0; i = (i + 1) & s->index_mask)
-        if (space_at(s, n)->off == off) return n;
-    return 0;
 }
 
 uint32_t space_find_inside(const struct space *s, uint64_t off) {

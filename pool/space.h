@@ -24,7 +24,8 @@ struct space_block {
     uint32_t prev, next;      /* neighbours in address order */
     uint32_t left, right, up; /* tree of free blocks; of others: the caller's, 0 in a new one */
     uint64_t off, len;
-    uint64_t tag;             /* live: caller's word (heap: stream key) */
+    uint64_t tag;             /* not free: caller's word (heap: stream key) */
+    uint64_t event;           /* cached: the backend's; where there are none, purge.h's; 0 in a new block */
     uint32_t scope;           /* live: caller's scope index, 0 = none */
     uint8_t state;            /* enum space_state */
     uint8_t color;            /* tree */
@@ -51,8 +52,6 @@ void space_fini(struct space *s);
 /* len > 0, align power of two.  Returns the block number, 0 when nothing fits or there is no memory for a record. */
 uint32_t space_alloc(struct space *s, uint64_t len, uint64_t align);
 void space_free(struct space *s, uint32_t block);
-/* The block that starts at off; 0 = none. */
-uint32_t space_find(const struct space *s, uint64_t off);
 /* The block that contains off (O(n)); 0 = out of range. */
 uint32_t space_find_inside(const struct space *s, uint64_t off);
 /* Grow into the free neighbour behind, or shrink and free the tail.  1 = done, 0 = not possible in place. */
@@ -61,7 +60,19 @@ uint64_t space_largest_free(const struct space *s);
 /* Free blocks of at least len bytes, one after the other: n = 0 gives the first; 0 = no more. */
 uint32_t space_next_free(const struct space *s, uint32_t n, uint64_t len);
 static inline struct space_block *space_at(const struct space *s, uint32_t block) {
-    return (struct space_block *)slab_at(&s->blocks, block);
+    _Static_assert(sizeof(struct space_block) == 64, "one line, and a power of two for slab_at_const");
+    return (struct space_block *)slab_at_const(&s->blocks, block, sizeof(struct space_block));
+}
+/* Place in the index where the search for the block at off begins. */
+static inline uint32_t space_index_home(uint64_t off, uint32_t mask) {
+    return (uint32_t)((off * 0x9E3779B97F4A7C15ull) >> 38) & mask;
+}
+/* The block that starts at off; 0 = none. */
+static inline uint32_t space_find(const struct space *s, uint64_t off) {
+    uint32_t n;
+    for (uint32_t i = space_index_home(off, s->index_mask); (n = s->index[i]) != 0; i = (i + 1) & s->index_mask)
+        if (space_at(s, n)->off == off) return n;
+    return 0;
 }
 /* Every invariant; NULL = sound, else what is wrong (static text). */
 const char *space_check(const struct space *s);

@@ -3,10 +3,14 @@
  * Writing side of the statistics segment.  Before stats_open, and with SYMPOOL_STATS=off, everything goes to an in-process page
  * of the same layout, so that writers need no test.  Writers are lock-free, relaxed, and may go on while the segment is opened or closed: what they
  * write then lands in the old place.
+ *
+ * A thread adds to a shard of its own with a load and a store, as long as there are shards; all others share shard 0, where gauges
+ * and peaks are too, with atomic adds.  So sums are exact.
  */
 #ifndef SYP_POOL_STATS_H
 #define SYP_POOL_STATS_H
 
+#include "pool/base/thread.h"
 #include "pool/stats_shared.h"
 
 #include <stddef.h>
@@ -67,8 +71,34 @@ void stats_set_state(enum stats_state state);
 void stats_set_job(uint64_t nonce);
 uint64_t stats_overhead(void); /* bytes of the segment, 0 = in-process */
 
-void stats_add(enum stats_id id, uint64_t n);   /* counter, this thread's shard */
-void stats_set(enum stats_id id, uint64_t v);   /* gauge */
+struct stats_shard {
+    _Alignas(CACHE_LINE) atom64 value[STATS_N];
+};
+/* Those of the segment in force.  Release in make_current (stats.c); acquire in writers and readers. */
+extern _Atomic(struct stats_shard *) stats_shards;
+
+void stats_add_first(enum stats_id id, uint64_t n); /* stats_add of a thread without a shard */
+
+/* In a shard of the calling thread alone. */
+static inline void stats_bump(struct stats_shard *own, enum stats_id id) {
+    store_relaxed(&own->value[id], load_relaxed(&own->value[id]) + 1);
+}
+
+/* Counter.  The values pair with the loads of stats_read and the tool: sums only. */
+static inline void stats_add(enum stats_id id, uint64_t n) {
+    const struct thread *t = thread_own;
+    if (__builtin_expect(t != NULL && t->shard != 0, 1)) {
+        atom64 *v = &load_acquire(&stats_shards)[t->shard].value[id];
+        store_relaxed(v, load_relaxed(v) + n); /* this thread alone writes it */
+    } else {
+        stats_add_first(id, n);
+    }
+}
+
+/* Gauge: the last store wins. */
+static inline void stats_set(enum stats_id id, uint64_t v) {
+    store_relaxed(&load_acquire(&stats_shards)[0].value[id], v);
+}
 void stats_raise(enum stats_id id, uint64_t v); /* peak: stored when larger */
 uint64_t stats_read(enum stats_id id);          /* sum over shards */
 

@@ -15,7 +15,6 @@
 #define ARENA_ALIGN 16u
 #define BOOT_LEN 65536u
 #define CHUNK_LEN 262144u
-#define SLAB_CHUNK_LEN 65536u
 
 struct chunk {
     struct chunk *next; /* older chunk; init-const once linked */

@@ -39,5 +39,11 @@ void slab_fini(struct slab *s); /* gives all memory back */
 static inline void *slab_at(const struct slab *s, uint32_t index) {
     return (char *)s->chunks[index >> s->shift] + (size_t)(index & (s->per_chunk - 1)) * s->record;
 }
+/* The same for records whose length is a power of two of 16 bytes or more, known to the compiler. */
+#define SLAB_CHUNK_LEN 65536u
+static inline void *slab_at_const(const struct slab *s, uint32_t index, uint32_t record) {
+    const uint32_t per_chunk = SLAB_CHUNK_LEN / record;
+    return (char *)s->chunks[index / per_chunk] + (size_t)(index % per_chunk) * record;
+}
 
 #endif

@@ -54,6 +54,8 @@ struct os_ops {
     void (*yield)(void);
     int (*futex_wait)(const void *word, uint32_t expected, uint64_t timeout_ns); /* shared; 0, -EAGAIN, -ETIMEDOUT, -EINTR */
     int (*futex_wake)(const void *word, int n);                                  /* shared */
+    /* A full fence in every running thread of this process; the first call may take 10 ms (the kernel gets ready). */
+    int (*fence_threads)(void);
 
     /* processes and threads */
     int (*pid)(void);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <linux/memfd.h>
 #include <poll.h>
 #include <pthread.h>
@@ -260,6 +261,13 @@ static int linux_futex_wait(const void *word, uint32_t expected, uint64_t timeou
 
 static int linux_futex_wake(const void *word, int n) {
     return (int)SYS(syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0));
+}
+
+static int linux_fence_threads(void) {
+    int rc = (int)SYS(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0));
+    if (rc != -EPERM) return rc;
+    rc = (int)SYS(syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0));
+    return rc < 0 ? rc : (int)SYS(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0));
 }
 
 /* ---------------------------------------------------------------------------------- processes and threads */
@@ -560,6 +568,7 @@ const struct os_ops os_linux = {
     .yield = linux_yield,
     .futex_wait = linux_futex_wait,
     .futex_wake = linux_futex_wake,
+    .fence_threads = linux_fence_threads,
     .pid = linux_pid,
     .tid = linux_tid,
     .uid = linux_uid,

@@ -19,7 +19,7 @@
  * one must not cost a system call for each of them. */
 #define RECLAIM_LOOKS 32
 
-static _Thread_local struct thread *self;
+_Thread_local struct thread *thread_own;
 /* Newest record.  Release in link_record pairs with the acquire in reclaim. */
 static _Atomic(struct thread *) records;
 /* Where the next search goes on; a hint. */
@@ -30,6 +30,7 @@ static void start_fresh(struct thread *t) {
     t->error.size = sizeof t->error;
     t->error.rank = t->error.peer = -1;
     memset(t->slot, 0, sizeof t->slot);
+    store_relaxed(&t->favoured, NULL); /* ours alone now */
 }
 
 /* Take over the record of a thread that is gone; NULL when none was met. */
@@ -70,14 +71,15 @@ static struct thread *make_record(uint32_t tid) {
 }
 
 struct thread *thread_self(void) {
-    if (__builtin_expect(self != NULL, 1)) return self;
+    if (__builtin_expect(thread_own != NULL, 1)) return thread_own;
     uint32_t tid = (uint32_t)os->tid() & TID_MASK;
     struct thread *t = reclaim(tid);
     if (!t) t = make_record(tid);
-    return self = t;
+    return thread_own = t;
 }
 
 void thread_after_fork(void) {
+    struct thread *self = thread_own;
     if (!self) return;
     uint32_t owner = load_relaxed(&self->owner);
     /* no other thread exists in the child: relaxed */

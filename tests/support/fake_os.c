@@ -94,6 +94,7 @@ static long received_fds(const struct msghdr *msg) {
     X(int, futex_wait, SPARED, (const void *word, uint32_t expected, uint64_t timeout_ns),                             \
       (word, expected, timeout_ns), NOTHING(r))                                                                        \
     X(int, futex_wake, SPARED, (const void *word, int n), (word, n), NOTHING(r))                                       \
+    X(int, fence_threads, FAILABLE, (void), (), NOTHING(r))                                                            \
     X(int, pid, SPARED, (void), (), NOTHING(r))                                                                        \
     X(int, tid, SPARED, (void), (), NOTHING(r))                                                                        \
     X(int, uid, SPARED, (void), (), NOTHING(r))                                                                        \

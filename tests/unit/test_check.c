@@ -190,14 +190,13 @@ static void heap_and_cache(void) {
     FIELD("cache", c, bytes);
     unsigned entries = 0, empty = 0;
     for (unsigned bin = 0; bin < CACHE_BINS; bin++) {
-        if (!c->bin[bin] && empty++) continue;
-        FIELD("cache", c, bin[bin]);
-        FIELD("cache", c, n_in_bin[bin]);
-        if (!c->bin[bin]) continue;
-        struct cache_entry *e = slab_at(&c->entries, c->bin[bin]);
-        FIELD("cache entry", e, next);
-        FIELD("cache entry", e, block);
-        FIELD("cache entry", e, len);
+        if (!c->bin[bin].newest && empty++) continue;
+        FIELD("cache", c, bin[bin].newest);
+        FIELD("cache", c, bin[bin].n);
+        if (!c->bin[bin].newest) continue;
+        struct space_block *b = space_at(&heap.space, c->bin[bin].newest);
+        FIELD("cached block", b, left);
+        FIELD("cached block", b, len);
         entries++;
     }
     CHECK(entries >= 3);

@@ -315,6 +315,37 @@ static void pending_work_keeps_blocks_from_other_streams(void) {
     finish();
 }
 
+/* The block handed out last is known to the free path by its length at that time. */
+static void a_recent_block_resized_is_kept_by_its_new_length(void) {
+    start(16 * MIB, 0, 1);
+    CHECK(thread_self() != NULL);
+    for (int i = 0; i < 4; i++) { /* from the second on out of the cache */
+        void *p = take(MIB, 64);
+        if (i == 3) CHECK_EQ(heap_resize(&heap, p, MIB / 2), 1);
+        CHECK_EQ(heap_free(&heap, p), SYP_OK);
+        CHECK_EQ(heap_check(&heap), SYP_OK);
+        if (i == 3) CHECK(take(MIB / 2, 64) == p);
+    }
+    CHECK(heap.cache.hits >= 3);
+    finish();
+}
+
+static void lengths_that_never_come_again_do_not_make_the_heap_grow(void) {
+    start(256 * MIB, 0, 1);
+    for (uint64_t len = MIB; len < 2 * MIB; len += 4 * KIB) {
+        void *p = take(len, 64);
+        CHECK(p != NULL);
+        CHECK_EQ(heap_free(&heap, p), SYP_OK);
+    }
+    CHECK(region.committed <= 2 * 2 * MIB); /* 256 lengths, 384 MiB in all */
+    CHECK(heap.retries > 0);
+    uint64_t retries = heap.retries;
+    for (int i = 0; i < 100; i++) /* and where memory is there, nothing is given back for it */
+        CHECK_EQ(heap_free(&heap, take(MIB, 64)), SYP_OK);
+    CHECK(heap.retries <= retries + 1);
+    finish();
+}
+
 struct walk {
     int n, live, stop_at;
     uint64_t bytes;
@@ -545,6 +576,9 @@ int main(void) {
                     {"address_is_aligned_whatever_the_base", address_is_aligned_whatever_the_base},
                     {"bad_frees_are_recognised", bad_frees_are_recognised},
                     {"exhaustion_flushes_the_cache_then_says_why", exhaustion_flushes_the_cache_then_says_why},
+                    {"a_recent_block_resized_is_kept_by_its_new_length", a_recent_block_resized_is_kept_by_its_new_length},
+                    {"lengths_that_never_come_again_do_not_make_the_heap_grow",
+                     lengths_that_never_come_again_do_not_make_the_heap_grow},
                     {"private_memory_leaves_the_figures_of_the_pool_alone",
                      private_memory_leaves_the_figures_of_the_pool_alone},
                     {"refused_commit_gives_the_block_back", refused_commit_gives_the_block_back},

@@ -129,6 +129,162 @@ static void a_sleeper_is_woken(void) {
     CHECK(load_relaxed(&timeouts) <= 5); /* by lock_drop, not by the end of a time slice; a busy machine may hold up a few */
 }
 
+/* ---------------------------------------------------------------------------------------------- favourites */
+
+#define FOND 8u /* patience of the locks here */
+
+static void *take_once(void *arg) {
+    lock_take(arg);
+    lock_drop(arg);
+    return NULL;
+}
+
+static void in_another_thread(void *(*run)(void *), void *arg) {
+    pthread_t id;
+    CHECK_EQ(pthread_create(&id, NULL, run, arg), 0);
+    pthread_join(id, NULL);
+}
+
+static void court(struct lock *l) {
+    for (unsigned i = 0; i <= FOND; i++)
+        take_once(l);
+}
+
+static void a_favourite_enters_without_the_word(void) {
+    struct lock l = {.rank = LOCK_HEAP, .patience = FOND}, plain = LOCK_INIT(LOCK_HEAP);
+    CHECK(thread_self() != NULL);
+    court(&plain);
+    CHECK(load_relaxed(&plain.favourite) == NULL);
+    court(&l);
+    CHECK(load_relaxed(&l.favourite) == thread_self());
+    lock_take(&l);
+    CHECK_EQ(load_relaxed(&l.word), 0);
+    CHECK(load_relaxed(&thread_self()->favoured) == &l);
+    lock_drop(&l);
+    CHECK(load_relaxed(&thread_self()->favoured) == NULL);
+    in_another_thread(take_once, &l); /* takes the favour back */
+    CHECK(load_relaxed(&l.favourite) == NULL);
+    CHECK_EQ(l.patience, 2 * FOND);
+    lock_take(&l);
+    CHECK_EQ(load_relaxed(&l.word), 1);
+    lock_drop(&l);
+}
+
+static void *take_and_tell(void *arg) {
+    lock_take(arg);
+    store_release(&stage, 2); /* pairs with the loads below */
+    lock_drop(arg);
+    return NULL;
+}
+
+static void who_takes_the_favour_back_waits_for_the_one_inside(void) {
+    struct lock l = {.rank = LOCK_HEAP, .patience = FOND};
+    pthread_t id;
+    CHECK(thread_self() != NULL);
+    court(&l);
+    store_relaxed(&stage, 0);
+    lock_take(&l);
+    CHECK_EQ(load_relaxed(&l.word), 0);
+    CHECK_EQ(pthread_create(&id, NULL, take_and_tell, &l), 0);
+    while (load_relaxed(&l.favourite))
+        os->yield();
+    os->sleep(20 * NS_PER_MS);
+    CHECK_EQ(load_acquire(&stage), 0);
+    lock_drop(&l);
+    pthread_join(id, NULL);
+    CHECK_EQ(load_acquire(&stage), 2);
+}
+
+static void favourite_of_one_lock_inside_another(void) {
+    struct lock a = {.rank = LOCK_SYMM, .patience = FOND}, b = {.rank = LOCK_HEAP, .patience = FOND};
+    CHECK(thread_self() != NULL);
+    court(&a);
+    court(&b);
+    lock_take(&a);
+    lock_take(&b); /* by the word: a thread is inside one lock as favourite */
+    CHECK_EQ(load_relaxed(&b.word), 1);
+    lock_drop(&b);
+    CHECK(load_relaxed(&thread_self()->favoured) == &a);
+    lock_drop(&a);
+    CHECK_EQ(load_relaxed(&a.word) + load_relaxed(&b.word), 0);
+}
+
+static struct lock fond;
+
+static void *count_in_bursts(void *arg) {
+    uint64_t n = (uint64_t)(uintptr_t)arg;
+    CHECK(thread_self() != NULL);
+    for (uint64_t i = 0; i < n; i++) {
+        lock_take(&fond);
+        if (inside++) add_relaxed(&overlaps, 1u);
+        counter++;
+        if (load_relaxed(&fond.word) == 0) add_relaxed(&tried, 1u); /* inside as favourite */
+        inside--;
+        lock_drop(&fond);
+        if (i % 256 == 0) os->yield();
+    }
+    return NULL;
+}
+
+static void favourites_come_and_go_and_exclude_each_other(void) {
+    const uint64_t n = 4000, rounds = check_count(100, 5000);
+    pthread_t id[3];
+    counter = 0;
+    store_relaxed(&tried, 0);
+    store_relaxed(&overlaps, 0);
+    for (uint64_t r = 0; r < rounds; r++) {
+        fond = (struct lock){.rank = LOCK_HEAP, .patience = FOND}; /* it doubles: a few favourites a round */
+        for (int i = 0; i < 3; i++)
+            CHECK_EQ(pthread_create(&id[i], NULL, count_in_bursts, (void *)(uintptr_t)n), 0);
+        for (int i = 0; i < 3; i++)
+            pthread_join(id[i], NULL);
+    }
+    CHECK_EQ(counter, 3 * n * rounds);
+    CHECK_EQ(load_relaxed(&overlaps), 0);
+    CHECK(load_relaxed(&tried) > n / 10 * rounds);
+}
+
+static int refused_fence(void) {
+    return -ENOSYS;
+}
+static unsigned slept;
+static int counted_sleep(uint64_t ns) {
+    slept++;
+    return os_linux.sleep(ns);
+}
+
+static void without_fences_there_are_no_favourites(void) {
+    struct os_ops table = os_linux;
+    struct lock l = {.rank = LOCK_HEAP, .patience = FOND}, late = {.rank = LOCK_HEAP, .patience = FOND};
+    CHECK(thread_self() != NULL);
+    court(&late);
+    CHECK(load_relaxed(&late.favourite) == thread_self());
+    table.fence_threads = refused_fence;
+    table.sleep = counted_sleep;
+    const struct os_ops *old = os_swap(&table);
+    court(&l);
+    CHECK(load_relaxed(&l.favourite) == NULL);
+    CHECK_EQ(l.patience, 0);
+    in_another_thread(take_once, &late); /* refused since: taken back all the same, and for good */
+    os_swap(old);
+    CHECK_EQ(slept, 1);
+    CHECK(load_relaxed(&late.favourite) == NULL);
+    court(&late);
+    CHECK(load_relaxed(&late.favourite) == NULL);
+}
+
+static void reset_forgets_the_favourite(void) {
+    struct lock l = {.rank = LOCK_HEAP, .patience = FOND};
+    CHECK(thread_self() != NULL);
+    court(&l);
+    lock_take(&l);
+    lock_reset(&l);
+    CHECK(load_relaxed(&l.favourite) == NULL && load_relaxed(&thread_self()->favoured) == NULL);
+    in_another_thread(take_once, &l);
+    take_once(&l);
+    CHECK_EQ(load_relaxed(&l.word), 0);
+}
+
 static void wrong_order_stops_a_debug_build(void) {
     fflush(stdout);
     pid_t child = fork();
@@ -157,6 +313,14 @@ int main(void) {
                                             {"try_and_reset", try_and_reset},
                                             {"no_system_call_without_contention", no_system_call_without_contention},
                                             {"a_sleeper_is_woken", a_sleeper_is_woken},
+                                            {"a_favourite_enters_without_the_word", a_favourite_enters_without_the_word},
+                                            {"who_takes_the_favour_back_waits_for_the_one_inside",
+                                             who_takes_the_favour_back_waits_for_the_one_inside},
+                                            {"favourite_of_one_lock_inside_another", favourite_of_one_lock_inside_another},
+                                            {"favourites_come_and_go_and_exclude_each_other",
+                                             favourites_come_and_go_and_exclude_each_other},
+                                            {"without_fences_there_are_no_favourites", without_fences_there_are_no_favourites},
+                                            {"reset_forgets_the_favourite", reset_forgets_the_favourite},
                                             {"wrong_order_stops_a_debug_build", wrong_order_stops_a_debug_build},
                                             {0}});
 }

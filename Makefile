@@ -120,7 +120,8 @@ $(B)/sympool-run: $(RUN_OBJ)
 	$(Q)$(CC) $(LDBASE) -o $@ $(RUN_OBJ) -ldl
 $(B)/sympool-bench: $(BENCH_OBJ) $(B)/libsympool.so
 	$(Q)echo "  LD  $@"
-	$(Q)$(CC) $(LDBASE) -o $@ $(BENCH_OBJ) $(LINK_SYMPOOL) -lm
+	$(Q)$(CC) $(LDBASE) -o $@ $(BENCH_OBJ) $(LINK_SYMPOOL) -lpthread -lm
+$(B)/obj/tools/bench/trace.o: $(wildcard tools/bench/traces/*.trace)
 $(B)/sympool-demo: $(DEMO_OBJ) $(B)/libsympool.so
 	$(Q)echo "  LD  $@"
 	$(Q)$(CC) $(LDBASE) -o $@ $(DEMO_OBJ) $(LINK_SYMPOOL) -lz -lm
@@ -128,7 +129,9 @@ $(B)/sympool-demo: $(DEMO_OBJ) $(B)/libsympool.so
 demo: all
 	@$(B)/sympool-run -n 2 --timeout 300 $(B)/sympool-demo
 
+# The peers of the heap; without them it says which were not measured.
 bench: all
+	@sh tools/deps.sh bench || true
 	@$(B)/sympool-bench all
 
 # --------------------------------------------------------------------------------------------------- tests

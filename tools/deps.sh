@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh tools/deps.sh [heavy|abi]
+# sh tools/deps.sh [heavy|abi|bench]
 # The lists of Debian packages that building and testing need.  Installs what is missing, and says so.
 # heavy: instead those that only the full tests need.   abi: those of them that compare binary interfaces.
+# bench: those of them that `make bench` compares with.
 set -eu
 
 # build: compiler, topology module, tools, demo data.   test: unit tests, models, checks.
@@ -12,14 +13,16 @@ libhwloc-dev libnuma-dev libsodium-dev libjansson-dev zlib1g-dev dataset-fashion
 libcunit1-dev g++ pkg-config valgrind clang libclang-rt-14-dev spin strace python3 man-db procps iproute2 util-linux
 "
 PACKAGES_ABI="abigail-tools"
-PACKAGES_HEAVY="$PACKAGES_ABI python3-numpy python3-torch"
+PACKAGES_BENCH="libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4"
+PACKAGES_HEAVY="$PACKAGES_ABI $PACKAGES_BENCH python3-numpy python3-torch"
 
 case ${1:-} in
 "") ;;
 heavy) PACKAGES=$PACKAGES_HEAVY ;;
 abi) PACKAGES=$PACKAGES_ABI ;;
+bench) PACKAGES=$PACKAGES_BENCH ;;
 *)
-    echo "usage: sh tools/deps.sh [heavy|abi]" >&2
+    echo "usage: sh tools/deps.sh [heavy|abi|bench]" >&2
     exit 2
     ;;
 esac

@@ -65,6 +65,16 @@ void job_release(struct job *job);
 int job_next(struct job *job, void *record, size_t len);
 /* All ranks must end with status 0. */
 void job_end(struct job *job);
+/* One rank that answers questions, one at a time: in it, questions come from io->gate and answers go to io->result. */
+struct worker {
+    pid_t pid;
+    int ask, answer;
+};
+/* preload: a shared object for LD_PRELOAD, NULL = none. */
+void worker_start(struct worker *w, const char *role, const char *preload, const char *local_mem_size, const char *meta_size);
+/* name: for messages. */
+void worker_ask(struct worker *w, const char *name, const void *question, size_t question_len, void *answer, size_t answer_len);
+void worker_end(struct worker *w, const char *name);
 /* Time to fork and execute `path` n times and wait for all of them. */
 int64_t fork_exec_ns(const char *path, int n);
 

@@ -131,10 +131,14 @@ static void row_json(const struct field *fields, int n) {
 
 static void cell(const struct field *f, char *out, size_t cap) {
     double v = f->value;
+    if (f->unit != UNIT_TEXT && !isfinite(v)) {
+        snprintf(out, cap, "-"); /* not measured */
+        return;
+    }
     switch (f->unit) {
     case UNIT_NS:
         if (v < 1e3)
-            snprintf(out, cap, "%.0f ns", v);
+            snprintf(out, cap, v < 100 ? "%.1f ns" : "%.0f ns", v);
         else if (v < 1e6)
             snprintf(out, cap, "%.2f us", v / 1e3);
         else

@@ -55,12 +55,17 @@ static _Noreturn void exec_rank(const char *role, int result, int ready, int gat
     _exit(127);
 }
 
-void job_start(struct job *job, const char *role, int n, const char *local_mem_size, const char *meta_size) {
+/* A job of its own for whom we start. */
+static void new_name(char *name, size_t cap) {
     static unsigned count;
+    snprintf(name, cap, "bench-%ld-%u", (long)getpid(), count++);
+}
+
+void job_start(struct job *job, const char *role, int n, const char *local_mem_size, const char *meta_size) {
     char name[64];
     int result[2], ready[2], gate[2];
     pid_t parent = getpid();
-    snprintf(name, sizeof name, "bench-%ld-%u", (long)parent, count++);
+    new_name(name, sizeof name);
     make_pipe(result);
     make_pipe(ready);
     make_pipe(gate);
@@ -131,6 +136,42 @@ void job_end(struct job *job) {
     if (bad < 0) return;
     if (WIFSIGNALED(bad_status)) die("rank %d of %d was ended by signal %d", bad, job->n, WTERMSIG(bad_status));
     die("rank %d of %d failed with exit status %d", bad, job->n, WEXITSTATUS(bad_status));
+}
+
+void worker_start(struct worker *w, const char *role, const char *preload, const char *local_mem_size, const char *meta_size) {
+    char name[64];
+    int ask[2], answer[2];
+    pid_t parent = getpid();
+    new_name(name, sizeof name);
+    make_pipe(ask);
+    make_pipe(answer);
+    fflush(NULL);
+    w->pid = fork();
+    if (w->pid < 0) die("fork of a worker: %s", strerror(errno));
+    if (w->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) _exit(127);
+        set_environment(0, 1, name, local_mem_size, meta_size);
+        unsetenv("LD_PRELOAD");
+        if (preload) setenv("LD_PRELOAD", preload, 1);
+        exec_rank(role, answer[1], answer[1], ask[0]);
+    }
+    close(ask[0]);
+    close(answer[1]);
+    w->ask = ask[1];
+    w->answer = answer[0];
+}
+
+void worker_ask(struct worker *w, const char *name, const void *question, size_t question_len, void *answer, size_t answer_len) {
+    if (write(w->ask, question, question_len) != (ssize_t)question_len || read_fully(w->answer, answer, answer_len) != answer_len)
+        die("the worker of %s ended without an answer", name);
+}
+
+void worker_end(struct worker *w, const char *name) {
+    close(w->ask);
+    close(w->answer);
+    int status = wait_for(w->pid);
+    if (status) die("the worker of %s ended with status %d", name, status);
 }
 
 int64_t fork_exec_ns(const char *path, int n) {

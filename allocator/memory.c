@@ -8,6 +8,7 @@
 #include "pool/scope.h"
 #include "pool/stats.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define LARGEST_ALIGN (1ull << 30)
@@ -89,7 +90,9 @@ static inline int free_fast(void *p) {
 }
 
 static __attribute__((noinline)) void free_or_say(void *p) {
-    if (p && memory_free(p) != SYP_OK) err_operation("free"); /* errno stays: os.h */
+    int saved = errno; /* the fast path makes no call that could change it */
+    if (p && memory_free(p) != SYP_OK) err_operation("free");
+    errno = saved;
 }
 
 static void *fail(const char *call) {

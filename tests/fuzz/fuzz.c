@@ -10,6 +10,7 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 uint64_t fuzz_now = 1;
+int fuzz_ok;
 size_t fuzz_largest;
 long fuzz_pieces;
 
@@ -106,6 +107,13 @@ void fuzz_seed(const void *bytes, size_t len) {
         fprintf(stderr, "cannot write %s\n", path);
         exit(1);
     }
+}
+
+void fuzz_good_seed(const void *bytes, size_t len) {
+    fuzz_seed(bytes, len);
+    fuzz_ok = 0;
+    (void)LLVMFuzzerTestOneInput(bytes, len);
+    MUST(fuzz_ok);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {

@@ -20,6 +20,11 @@ void fuzz_start(void); /* once, before the first input */
 void fuzz_seeds(void); /* calls fuzz_seed for each */
 
 void fuzz_seed(const void *bytes, size_t len);
+/* The same for an input in which nothing is wrong: the target sets fuzz_ok where all of it was accepted, or the seed leads nowhere. */
+void fuzz_good_seed(const void *bytes, size_t len);
+extern int fuzz_ok;
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 #define MUST(cond)                                                                                                     \
     do {                                                                                                               \

@@ -2,7 +2,7 @@
 /*
  * The environment: settings and launchers' variables.
  *
- *   input: a byte for the arguments, lines NAME=VALUE; the last line is what /proc/self/stat says
+ *   input: a byte for the arguments and whether values are long, lines NAME=VALUE; the last line is what /proc/self/stat says
  */
 #include "bootstrap/launch_env.h"
 #include "bootstrap/roster.h"
@@ -13,10 +13,10 @@
 
 #include <errno.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 extern char **environ;
 
 #define MOST_LINES 12
+#define ZEROS 900 /* in front of a long value: together they are more than a snapshot holds */
 static const char *proc_stat = "";
 static int opened;
 
@@ -68,9 +68,23 @@ void fuzz_seeds(void) {
         "SYMPOOL_LISTEN_FD=7\n",
         "2SYMPOOL_LOCAL_MEM_SIZE=512M\nSYMPOOL_META_SIZE=0\nSYMPOOL_COMMIT=full\nSYMPOOL_HUGE=2M\nSYMPOOL_TIMEOUT=1.5s\n"
         "SYMPOOL_SPIN=50us\nSYMPOOL_LOG=debug\nSYMPOOL_LOG_FILE=/tmp/x-%p-%r\nSYMPOOL_COMMITT=1\nSYMPOOL_CACHE=maybe\n",
+        "4SYMPOOL_RANK=1\nSYMPOOL_WORLD_SIZE=2\nSYMPOOL_LOCAL_RANK=1\nSYMPOOL_ADDR=x\nSYMPOOL_JOB=j\nSYMPOOL_LISTEN_FD=7\n"
+        "SYMPOOL_LOCAL_MEM_SIZE=512M\nSYMPOOL_META_SIZE=1M\nSYMPOOL_TIMEOUT=1s\nSYMPOOL_SPIN=50us\nSYMPOOL_LOG_FILE=f\nSYMPOOL_JOIN_TIMEOUT=9s\n",
     };
     for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++)
-        fuzz_seed(seeds[i], strlen(seeds[i]));
+        (seeds[i][0] == '4' ? fuzz_seed : fuzz_good_seed)(seeds[i], strlen(seeds[i]));
+}
+
+/* As long as it is, so that a step beyond is seen. */
+static char *line_of(const uint8_t *text, size_t len, int is_long) {
+    const uint8_t *equals = is_long ? memchr(text, '=', len) : NULL;
+    size_t head = equals ? (size_t)(equals + 1 - text) : 0, zeros = equals ? ZEROS : 0;
+    char *line = malloc(len + zeros + 1);
+    memcpy(line, text, head);
+    memset(line + head, '0', zeros);
+    memcpy(line + head + zeros, text + head, len - head);
+    line[len + zeros] = 0;
+    return line;
 }
 
 static void every_setting(void) {
@@ -91,13 +105,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     int n = 0;
     if (len < 1) return 0;
     unsigned how = data[0] % 4;
+    int is_long = data[0] & 4;
     data++, len--;
     while (len && n < MOST_LINES) {
         const uint8_t *end = memchr(data, '\n', len);
         size_t m = end ? (size_t)(end - data) : len;
-        char *line = malloc(m + 1); /* as long as it is: a step beyond is seen */
-        memcpy(line, data, m);
-        line[m] = 0;
+        char *line = line_of(data, m, is_long && end);
         if (end)
             lines[n++] = line;
         else
@@ -113,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     struct launch l;
     int rc = launch_detect(how == 1 ? 1 : -1, how == 1 ? 2 : -1, how == 2 ? "127.0.0.1:1" : NULL, how == 3 ? "j" : NULL, &l);
     MUST(rc == SYP_OK || rc == SYP_EINVAL);
+    fuzz_ok = rc == SYP_OK;
     if (rc == SYP_OK) {
         MUST(l.n_ranks >= 1 && l.n_ranks <= MAX_WORLD && l.rank >= 0 && l.rank < l.n_ranks);
         MUST(memchr(l.job, 0, sizeof l.job) && wire_job_ok(l.job) && l.restart >= 0 && l.source);

@@ -25,7 +25,8 @@ VERSION := $(shell awk '/^\#define SYP_VERSION_(MAJOR|MINOR|PATCH)/ { v = v s $$
 WARN     = -Wall -Wextra -Wshadow -Wconversion -Wundef $(if $(CI),-Werror)
 BASE     = -std=c11 -D_GNU_SOURCE -I. -O2 -g -fPIC -fvisibility=hidden -ffp-contract=off $(WARN) \
            $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(filter undefined,$(SAN)),-fno-sanitize-recover=all))
-# gcc says by itself which sanitizer it builds for.
+# gcc says by itself which sanitizer it builds for, but for this one.
+BASE    += $(if $(filter undefined,$(SAN)),-D__SANITIZE_UNDEFINED__=1)
 ifneq ($(findstring clang,$(CC)),)
 BASE    += $(if $(filter address,$(SAN)),-D__SANITIZE_ADDRESS__=1) $(if $(filter thread,$(SAN)),-D__SANITIZE_THREAD__=1)
 endif

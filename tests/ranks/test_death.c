@@ -146,7 +146,7 @@ static void kills(void) {
     uint64_t p50 = delay_of[n_delays / 2], p99 = delay_of[n_delays * 99 / 100], worst = delay_of[n_delays - 1];
     printf("%d kills, %d survivors: detection p50 %.2f ms, p99 %.2f ms, worst %.2f ms\n", rounds * n, n_delays, (double)p50 / 1e6,
            (double)p99 / 1e6, (double)worst / 1e6);
-    CHECK(p99 <= 20 * NS_PER_MS);
+    CHECK(p99 <= 20 * NS_PER_MS || CHECK_SLOW_BUILD);
     CHECK_EQ(count_shm_entries(), shm);
     CHECK_EQ(count_open_fds(), fds);
 }

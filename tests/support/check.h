@@ -30,6 +30,13 @@ uint64_t check_count(uint64_t quick, uint64_t full);
 /* Say that a test cannot run here, and why; counted by tests/run.sh. */
 void check_skip(const char *why);
 
+/* 1 in a build whose times say nothing about the library's. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__SANITIZE_UNDEFINED__)
+#define CHECK_SLOW_BUILD 1
+#else
+#define CHECK_SLOW_BUILD 0
+#endif
+
 /* xorshift; state never 0 */
 static inline uint64_t check_random(uint64_t *state) {
     uint64_t x = *state;

@@ -251,6 +251,9 @@ void fuzz_seeds(void) {
         uint8_t g[] = {GROUP, 0, IN_GROUP, 0, END_GROUP, 0, GROUP, (uint8_t)(1 + 16 * op), 3 << 2, (uint8_t)clock, (uint8_t)(clock >> 8),
                        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, IN_GROUP, 0};
         fuzz_seed(g, sizeof g);
+        g[8] |= 1; /* the other one, and a clock that is behind */
+        memset(g + 11, 0, 8);
+        fuzz_seed(g, sizeof g);
         size_t votes = SLOTS_TOUCHED * sizeof(struct comm_slot) + RING_TOUCHED * sizeof(struct symm_call);
         for (size_t at = votes; (op == AGREE || op == SHRINK) && at < votes + 2 * sizeof(struct vote); at += 8) {
             uint8_t v[] = {(uint8_t)op, 1 + 16 * 2, 3 << 2, (uint8_t)at, (uint8_t)(at >> 8), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,

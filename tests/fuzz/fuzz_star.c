@@ -2,7 +2,7 @@
 /*
  * Frames on a stream, cut anywhere: as rank 0 reads its members (member_read), and both ends of the star's collectives.
  *
- *   input: part, seed of the cuts, then the bytes of the stream (for rank 0: of two streams)
+ *   input: part and whether the other ends wait for their turn, seed of the cuts, then the bytes of the stream (for rank 0: of two streams)
  */
 #include "bootstrap/star.h"
 #include "pool/base/status.h"
@@ -16,16 +16,27 @@ enum { READ, MEMBER, ROOT, N_PARTS };
 
 static struct line {
     const uint8_t *at;
-    size_t left;
+    size_t left, later; /* bytes that have come; that its sender keeps until it is answered */
     int open;
 } lines[LINES];
 static uint64_t cuts;
+static int take_turns;
 
 static uint64_t cut(void) {
     cuts ^= cuts << 13;
     cuts ^= cuts >> 7;
     cuts ^= cuts << 17;
     return cuts;
+}
+
+/* An answer has gone out: the other end sends its next frame. */
+static void go_on(struct line *l) {
+    struct wire w = {.buf = (uint8_t *)(uintptr_t)l->at, .cap = l->later};
+    struct wire_head h;
+    int good = l->later >= WIRE_HEAD && wire_get_head(&w, &h, WIRE_MAX) == 0;
+    size_t n = good && h.length <= l->later - WIRE_HEAD ? WIRE_HEAD + h.length : l->later;
+    l->left = n;
+    l->later -= n;
 }
 
 static int64_t hear(int fd, struct msghdr *m) {
@@ -43,20 +54,29 @@ static int64_t hear(int fd, struct msghdr *m) {
 }
 
 static int64_t say(int fd, const struct msghdr *m) {
-    MUST(lines[fd - FIRST_FD].open);
+    struct line *l = &lines[fd - FIRST_FD];
+    MUST(l->open);
     uint64_t c = cut();
     size_t n = 0;
     for (size_t i = 0; i < m->msg_iovlen; i++)
         n += m->msg_iov[i].iov_len;
-    return c % 8 == 0 ? -EAGAIN : c % 8 == 1 && n ? (int64_t)(1 + (c >> 8) % n) : (int64_t)n;
+    if (c % 8 == 0) return -EAGAIN;
+    if (c % 8 == 1 && n) return (int64_t)(1 + (c >> 8) % n);
+    if (!l->left && l->later) go_on(l);
+    return (int64_t)n;
 }
 
 static int ready(struct pollfd *fds, unsigned n, uint64_t timeout) {
-    (void)timeout;
-    fuzz_now += NS_PER_MS;
-    for (unsigned i = 0; i < n; i++)
-        fds[i].revents = fds[i].fd >= 0 ? fds[i].events : 0;
-    return n > 0;
+    int news = 0;
+    for (unsigned i = 0; i < n; i++) {
+        fds[i].revents = 0;
+        if (fds[i].fd < 0) continue;
+        const struct line *l = &lines[fds[i].fd - FIRST_FD];
+        fds[i].revents = (short)(fds[i].events & (l->left || !take_turns ? POLLIN | POLLOUT : POLLOUT));
+        news += fds[i].revents != 0;
+    }
+    fuzz_now += news ? NS_PER_MS : timeout;
+    return news;
 }
 
 static int hang_up(int fd) {
@@ -84,7 +104,7 @@ void fuzz_seeds(void) {
     for (int part = 0; part < N_PARTS; part++)
         for (int k = 0; k < 3; k++) {
             struct wire w = {.buf = buf + 2, .cap = sizeof buf - 2};
-            buf[0] = (uint8_t)part;
+            buf[0] = (uint8_t)(part + (part == ROOT ? N_PARTS : 0));
             buf[1] = (uint8_t)(k + 1);
             uint8_t told[NOTICE_MAX];
             size_t n = notice_put(told, &lost);
@@ -144,11 +164,16 @@ static void collectives(struct star *s, int n) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     if (len < 2) return 0;
     int part = data[0] % N_PARTS;
+    take_turns = part == ROOT && data[0] / N_PARTS % 2;
     cuts = 0x9e3779b97f4a7c15ull * (1 + (uint64_t)data[1]);
     data += 2, len -= 2;
     size_t half = part == ROOT ? len / 2 : len;
-    lines[0] = (struct line){data, half, 1};
-    lines[1] = (struct line){data + half, len - half, 1};
+    for (int i = 0; i < LINES; i++) {
+        lines[i] = (struct line){.at = i ? data + half : data, .left = i ? len - half : half, .open = 1};
+        if (!take_turns) continue;
+        lines[i].later = lines[i].left;
+        go_on(&lines[i]);
+    }
     long before = fuzz_pieces;
     if (part == READ) {
         read_frames();

@@ -144,11 +144,23 @@ static void read_frames(void) {
     }
 }
 
+/* What rank 0 took for a member's share is that member's first frame, of the length that was asked for. */
+static void check_share(const uint8_t *stream, size_t len, const uint8_t *share, size_t wanted) {
+    struct wire w = {.buf = (uint8_t *)(uintptr_t)stream, .cap = len};
+    struct wire_head h;
+    MUST(wire_get_head(&w, &h, STAR_GIVE_MAX) == 0 && h.type == WIRE_DATA && h.sequence == 1 && h.length == wanted);
+    MUST(memcmp(stream + WIRE_HEAD, share, wanted) == 0);
+}
+
 /* Three collectives; after a failure each later one fails alike. */
 static void collectives(struct star *s, int n) {
     uint64_t deadline = fuzz_now + NS_PER_S;
     uint8_t mine[8] = "rank -> ", all[3 * 8] = {0};
+    struct line start[LINES];
+    memcpy(start, lines, sizeof start);
     int first = star_allgather(s, mine, sizeof mine, all, deadline);
+    for (int i = 0; i < LINES && s->me == 0 && !first; i++)
+        check_share(start[i].at, start[i].left + start[i].later, all + (unsigned)(i + 1) * sizeof mine, sizeof mine);
     int second = star_barrier(s, deadline);
     uint8_t word[24];
     memset(word, 7, sizeof word);

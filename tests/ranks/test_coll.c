@@ -531,6 +531,7 @@ static int race(struct world *w, void *arg) {
     int *racy = arg;
     for (int i = 0; i < 200; i++) {
         NEED(w, coll_barrier(c, 0) == SYP_OK);
+        os->sleep(200 * NS_PER_US); /* nobody is seen in the next barrier already, which would order the two */
         if (c->me == i % 2) *racy += 1;
         if (c->me != i % 2 && *racy > 1000) return 1;
     }

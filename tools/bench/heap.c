@@ -95,8 +95,8 @@ static void report_pairs(struct team *t) {
                                      1 << 20, 2 << 20, 4 << 20, 16 << 20, 64 << 20};
     report_section("heap",
                    "pairs of allocation and release of one block, untouched or with one byte written into each page; a process each, "
-                   "with a second, idle thread; time per pair, median of 21 samples of 500 pairs, or of 8 MiB touched, that alternate; page "
-                   "faults per pair from getrusage",
+                   "with a second, idle thread, all on one processor in turns; time per pair, median of 21 samples of 500 "
+                   "pairs, or of 8 MiB touched, that alternate; page faults per pair from getrusage",
                    peers_of(t),
                    "column limit: untouched, lock and unlock of a mutex nobody else wants; touched, touching the pages of a block that is "
                    "kept; of_best = syp / best peer");

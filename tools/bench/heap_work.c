@@ -32,6 +32,22 @@ static double page_faults(void) {
     return (double)(u.ru_minflt + u.ru_majflt);
 }
 
+static cpu_set_t allowed; /* at the start */
+
+/* The calling thread to the n-th processor, modulo their number: all workers run on the same one, in turns, or one that a
+ * neighbour slows down would be some allocator's bad luck. */
+static void pin(int n) {
+    n %= CPU_COUNT(&allowed);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        cpu_set_t one;
+        if (!CPU_ISSET(cpu, &allowed) || n-- > 0) continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        if (sched_setaffinity(0, sizeof one, &one)) die("processor %zu cannot be chosen", cpu);
+        return;
+    }
+}
+
 static void *get(uint64_t bytes) {
     void *p = do_alloc(bytes);
     if (!p) die("a block of %llu bytes: %s", (unsigned long long)bytes, ours ? syp_error_text() : "none");
@@ -53,6 +69,7 @@ static void open_allocator(const struct heap_ask *q, struct heap_answer *a) {
     Dl_info info;
     pthread_t id;
     ours = q->ours;
+    if (sched_getaffinity(0, sizeof allowed, &allowed)) die("the processors of this process are unknown");
     if (ours) {
         must(syp_init_env(), "syp_init");
         do_alloc = syp_malloc;
@@ -61,6 +78,7 @@ static void open_allocator(const struct heap_ask *q, struct heap_answer *a) {
     void *function = dlsym(RTLD_DEFAULT, ours ? "syp_malloc" : "malloc");
     if (function && dladdr(function, &info)) snprintf(a->provider, sizeof a->provider, "%s", info.dli_fname);
     if (pthread_create(&id, NULL, sleep_for_ever, NULL)) die("no second thread");
+    pin(0);
 }
 
 static void pairs(const struct heap_ask *q, struct heap_answer *a) {
@@ -115,6 +133,7 @@ static void wait_while(_Atomic uint64_t *word, uint64_t is) {
 
 static void *consumer(void *arg) {
     uint64_t n = *(uint64_t *)arg;
+    pin(1);
     for (uint64_t i = 0; i < n; i++) {
         wait_while(&ring.put, i);
         do_release(ring.slot[i % RING]);

@@ -237,7 +237,8 @@ static int own_way(struct world *w, void *arg) {
     }
     if (me == 3) {
         static const int zero[1] = {0};
-        wait_held();
+        while (load_acquire(&held) < N - 1) /* all of them have left it, or the slot is not free yet */
+            os->sleep(NS_PER_MS);
         NEED(w, comm_agree(c, &flags, 0) == SYP_EABORTED);
         NEED(w, comm_destroy(c) == SYP_OK);
         NEED(w, comm_create(alone, zero, 1, &out) == SYP_OK && out == c);
@@ -246,7 +247,7 @@ static int own_way(struct world *w, void *arg) {
         store_release(&go_on, 1);
     } else {
         NEED(w, comm_shrink(c, 1, 50 * (int64_t)NS_PER_MS, &out) == SYP_OK && out->n == 3);
-        store_release(&held, 1);
+        atomic_fetch_add_explicit(&held, 1, memory_order_release);
         while (!load_acquire(&go_on))
             os->sleep(NS_PER_MS);
         for (int i = 0; i < 4; i++)

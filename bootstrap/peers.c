@@ -452,6 +452,11 @@ int peers_map(struct peers *p, uint64_t deadline) {
 
 /* ------------------------------------------------------------------------------------------------- later ranks */
 
+int peers_process_lives(const struct roster_entry *e) {
+    uint64_t ticks;
+    return os->process_alive(e->pid) == 1 && os->start_time(e->pid, &ticks) == 0 && ticks == e->start_ticks;
+}
+
 int peers_same_process(const struct peers *p, const struct roster *roster, int rank) {
     if (rank >= p->n || rank >= roster->n) return 0;
     const struct roster_entry *was = &p->roster.rank[rank], *is = &roster->rank[rank];
@@ -469,9 +474,8 @@ static int has_left(const struct peers *p, const struct roster *roster, int rank
 /* A process that is dying is waited for; one that lives would go on storing into memory that we had lost sight of. */
 static int wait_gone(const struct peers *p, const struct roster *roster, int rank, uint64_t deadline) {
     const struct roster_entry *e = &p->roster.rank[rank];
-    uint64_t ticks;
     if (has_left(p, roster, rank)) return SYP_OK;
-    while (os->process_alive(e->pid) == 1 && os->start_time(e->pid, &ticks) == 0 && ticks == e->start_ticks) {
+    while (peers_process_lives(e)) {
         const struct control_head *c = p->peer[rank].control;
         int dying = !c || (load_acquire((atom32 *)&c->life) & LIFE_DIED); /* by the kernel; one that was never mapped may be, too */
         if (!dying || os->now() >= deadline) {

@@ -79,6 +79,8 @@ int peers_map(struct peers *p, uint64_t deadline);
  */
 int peers_check_roster(const struct peers *p, const struct roster *roster, uint64_t deadline);
 int peers_renew(struct peers *p, const struct roster *roster, uint64_t deadline);
+/* Does the process of this entry still run?  Its pid may be another's by now. */
+int peers_process_lives(const struct roster_entry *e);
 /* Is `rank` of this roster the process that is mapped here? */
 int peers_same_process(const struct peers *p, const struct roster *roster, int rank);
 

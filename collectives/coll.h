@@ -67,7 +67,7 @@ struct comm {
     int broken;                /* SYP_E* of the operation that broke the group */
     syp_error why;             /* its record */
     /* Bytes of this rank's pool that members may still store into after the operation that broke the group; len 0 = none. */
-    uint64_t hazard_off, hazard_len;
+    uint64_t hazard_len;
 };
 
 /* Slots that are never created: the world, and, when it spans hosts, the ranks of this host. */

@@ -96,7 +96,7 @@ static void comm_clear(struct comm *c) {
 
 /* ------------------------------------------------------------------------------------------------ the world */
 
-/* The ranks for which wanted(peers, rank) holds, as a group in `slot`. */
+/* All ranks, or those of this host, as a group in `slot`. */
 static int open_group(struct coll *c, int slot, int same_host) {
     int ranks[MAX_WORLD], n = 0;
     for (int r = 0; r < c->peers->n; r++)

@@ -22,9 +22,7 @@ uint64_t comm_inside_of(const struct comm *c, int m) {
     uint64_t inside = m == c->me || !slot ? 0 : load_seqcst((atom64 *)&slot->inside); /* pairs with request_release and leave */
     if (!inside || !life_of(c->coll->peers, c->member[m].rank)) return inside;
     const struct roster_entry *e = &c->coll->peers->roster.rank[c->member[m].rank];
-    uint64_t ticks;
-    int lives = os->process_alive(e->pid) == 1 && os->start_time(e->pid, &ticks) == 0 && ticks == e->start_ticks;
-    return lives ? inside : 0;
+    return peers_process_lives(e) ? inside : 0;
 }
 
 /* First member that may still store; n = none. */
@@ -36,7 +34,6 @@ static int straggler(const struct comm *c) {
 }
 
 int comm_add_hazard(struct comm *c, uint64_t off, uint64_t len) {
-    c->hazard_off = off;
     c->hazard_len = len;
     return quarantine_add(&c->coll->peers->region->quarantine, c->id, off, len);
 }
@@ -54,15 +51,15 @@ int comm_release_hazard(struct comm *c) {
     return 1;
 }
 
-/* For a question about the group, which what another thread is doing just now may answer otherwise in a moment. */
-static int take_to_ask(struct comm *c, const char *call) {
+/* Take a group in whatever state it is. */
+static int take_any(struct comm *c, const char *call) {
     uint32_t idle = 0;
     if (cas_acquire(&c->busy, &idle, 1)) return SYP_OK; /* pairs with request_release */
     return err_set(SYP_EBUSY, "%s on group %d: another thread of this rank is inside an operation of this group", call, c->slot);
 }
 
 int comm_buffers_safe(struct comm *c) {
-    int rc = take_to_ask(c, "comm_buffers_safe");
+    int rc = take_any(c, "comm_buffers_safe");
     if (rc != SYP_OK) return rc;
     int m = c->broken ? straggler(c) : c->n;
     if (m == c->n) comm_forget_hazard(c);
@@ -79,12 +76,8 @@ int comm_buffers_safe(struct comm *c) {
 
 /* Take a group that may be broken. */
 static int enter(struct comm *c, int kind) {
-    uint32_t idle = 0;
-    int rc = SYP_OK;
-    if (!cas_acquire(&c->busy, &idle, 1)) { /* pairs with request_release */
-        rc = err_set(SYP_EBUSY, "%s on group %d: another thread of this rank is inside an operation of this group", op_name(kind), c->slot);
-        return err_operation(op_name(kind));
-    }
+    int rc = take_any(c, op_name(kind));
+    if (rc != SYP_OK) return err_operation(op_name(kind));
     if (!c->in_use)
         rc = err_set(SYP_ESTATE, "%s on group %d: the group was destroyed", op_name(kind), c->slot);
     else if (c->unreachable)
@@ -132,7 +125,7 @@ int comm_agree(struct comm *c, uint64_t *flag, int64_t timeout_ns) {
 }
 
 int comm_failed(struct comm *c, int *ranks, int cap) {
-    int n = 0, rc = take_to_ask(c, "comm_failed");
+    int n = 0, rc = take_any(c, "comm_failed");
     if (rc != SYP_OK) return rc;
     for (int m = 0; m < c->n; m++) {
         if (!c->member[m].excluded) continue;

@@ -23,9 +23,9 @@
 /* Digest of everything that two ranks must have compiled alike to read each other's segments. */
 static uint64_t layout_digest(void) {
     const uint64_t parts[] = {sizeof(struct control_head), offsetof(struct control_head, life), offsetof(struct control_head, notice_epoch),
-                              sizeof(struct board), sizeof(struct comm_slot), sizeof(struct comm_post), sizeof(struct symm_call),
-                              offsetof(struct comm_post, payload), offsetof(struct comm_slot, post), COMM_SLOTS, SYMM_RING,
-                              POST_PAYLOAD, MAX_WORLD, __BYTE_ORDER__};
+                              sizeof(struct board), sizeof(struct comm_slot), sizeof(struct mail), sizeof(struct symm_call),
+                              offsetof(struct mail, data), offsetof(struct comm_slot, mail), COMM_SLOTS, SYMM_RING,
+                              MAIL_DATA, MAX_WORLD, __BYTE_ORDER__};
     uint64_t h = 0xcbf29ce484222325ull;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         h = (h ^ parts[i]) * 0x100000001b3ull;
@@ -141,7 +141,8 @@ static struct hello make_hello(const struct world *w) {
     self->rank = w->who.rank;
     self->pid = os->pid();
     self->uid = (uint32_t)os->uid();
-    self->flags = memory_file_probe() ? ROSTER_UNSEALED : 0;
+    if (memory_file_probe()) self->flags |= ROSTER_UNSEALED;
+    if (os->fence_ranks_join() < 0) self->flags |= ROSTER_FENCES;
     self->control_len = sizeof(struct control_head) + coll_board_size();
     self->exchange_len = coll_exchange_size(w->coll_conf.staging);
     os->start_time(self->pid, &self->start_ticks);

@@ -10,6 +10,8 @@
 #define MAX_WORLD 1024
 
 #define ROSTER_UNSEALED 1u /* memfd is refused there: its segments are files of /dev/shm, which cannot be sealed */
+#define ROSTER_FENCES 2u   /* its kernel cannot fence the ranks' threads: everybody does it in each operation (collectives/fence.h) */
+#define ROSTER_FLAGS (ROSTER_UNSEALED | ROSTER_FENCES)
 
 struct roster_entry {
     int32_t rank;

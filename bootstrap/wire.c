@@ -175,7 +175,7 @@ static const char *get_self(struct wire *w, struct roster_entry *e) {
     if (e->local_mem_size > LENGTH_MAX || e->data_len > LENGTH_MAX || e->control_len > LENGTH_MAX ||
         e->exchange_len > LENGTH_MAX)
         return "a length out of range";
-    if (e->flags & ~ROSTER_UNSEALED) return "unknown flags";
+    if (e->flags & ~ROSTER_FLAGS) return "unknown flags";
     if (e->meta_size > e->local_mem_size) return "meta_size above local_mem_size";
     return NULL;
 }

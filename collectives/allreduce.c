@@ -1,170 +1,114 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All-reduce.  Small: every member's data travels in its post and everybody reduces all of it.  Else "owner push" in rounds: each member
- * reduces its own slice, reading all members' buffers in member order, and stores the result into every member's buffer.
+ * All-reduce, and reduce to one member.  Small: everybody's data travels in the mails, and who gets the result reduces all of it.  Else "owner push": each
+ * member reduces its own slice, reading all members' buffers, and stores the result into the buffer of everyone who gets it.
  *
- *   phase 2k+1: inputs of round k are readable      phase 2k+2: this member's slice of round k is in every buffer
- *
- * A buffer in its rank's pool is used where it lies; one outside goes through the rank's staging area.  When nobody stages, one round takes the
- * whole message; else rounds of the staging size.  Slices are fixed by member number, so the same core touches the same lines in every call.
- * Elements are always combined in member order, whatever the path: every member gets the same bits.
+ * Slices are fixed by member number, so the same core touches the same lines in every call; a line that one core reads and then writes changes hands
+ * cheaply, one that two cores keep copies of does not.  Elements are always combined in member order, whatever the path: every member gets the same bits.
  */
+#include "collectives/call.h"
 #include "collectives/reduce.h"
-#include "collectives/request.h"
 #include "pool/base/os.h"
-#include "pool/base/point.h"
 #include "pool/base/status.h"
 
-#include <stdint.h>
 #include <string.h>
 
-enum { AR_START, AR_CHECK, AR_REDUCE, AR_SLICE_DONE, AR_COLLECT, AR_NEXT_IN, AR_NEXT_WAIT };
-
-static uint64_t round_count(const struct request *r) {
-    uint64_t left = r->count - r->done;
-    return left < r->chunk ? left : r->chunk;
-}
-
-/* Slice of member m in a round of n elements: whole pairs of cache lines, the last ones may be empty. */
-static void slice_of(const struct request *r, int m, uint64_t n, uint64_t *begin, uint64_t *len) {
-    uint64_t line = CACHE_LINE / reduce_size(r->dtype);
-    uint64_t per = round_up((n + (uint64_t)r->c->n - 1) / (uint64_t)r->c->n, line);
-    *begin = (uint64_t)m * per < n ? (uint64_t)m * per : n;
+/* Slice of this member in a round of n elements: whole pairs of cache lines, the last members' may be empty. */
+static void own_slice(const struct request *r, uint64_t n, uint64_t *begin, uint64_t *len) {
+    uint64_t line = CACHE_LINE / r->unit, members = (uint64_t)r->c->n, me = (uint64_t)r->c->me;
+    uint64_t per = round_up((n + members - 1) / members, line);
+    *begin = me * per < n ? me * per : n;
     *len = n - *begin < per ? n - *begin : per;
 }
 
-static void small_result(struct request *r) {
+static int gets_result(const struct request *r, int member) {
+    return r->kind == OP_ALLREDUCE || member == r->root;
+}
+
+static void pack(const struct request *r, uint8_t *data) {
+    memcpy(data, r->send, r->total);
+}
+
+static void unpack(struct request *r) {
+    if (!gets_result(r, r->c->me)) return;
     const char *src[MAX_WORLD];
     char *dst = r->recv;
     for (int m = 0; m < r->c->n; m++)
-        src[m] = (const char *)request_payload(r, m);
+        src[m] = (const char *)request_mail(r, m);
     reduce_push(&dst, 1, src, r->c->n, r->count, r->dtype, r->op);
 }
 
-/* Reduce own slice of this round into everybody's buffer. */
-static int reduce_slice(struct request *r) {
+/* What the others need: all but our own slice. */
+static void stage(const struct request *r, uint64_t at, uint64_t n, char *half) {
+    uint64_t begin, len, size = r->unit;
+    own_slice(r, n, &begin, &len);
+    const char *send = (const char *)r->send + at * size;
+    memcpy(half, send, begin * size);
+    memcpy(half + (begin + len) * size, send + (begin + len) * size, (n - begin - len) * size);
+}
+
+static int move(struct request *r) {
     struct comm *c = r->c;
     const char *src[MAX_WORLD];
     char *dst[MAX_WORLD];
-    uint64_t begin, len, size = reduce_size(r->dtype);
-    slice_of(r, c->me, round_count(r), &begin, &len);
+    uint64_t begin, len, size = r->unit;
+    int n_dst = 0;
+    own_slice(r, rounds_now(r), &begin, &len);
     if (len == 0) return SYP_OK;
     for (int m = 0; m < c->n; m++) {
         src[m] = request_source(r, m, (r->done + begin) * size, begin * size, len * size);
-        dst[m] = request_target(r, m, (r->done + begin) * size, begin * size, len * size);
-        if (!src[m]) return request_corrupt(r, m, "send offset", c->member[m].send_off);
-        if (!dst[m]) return request_corrupt(r, m, "receive offset", c->member[m].recv_off);
+        if (!src[m]) return request_corrupt(r, m, "send offset", c->member[m].at.send);
+        if (!gets_result(r, m)) continue;
+        dst[n_dst] = request_target(r, m, (r->done + begin) * size, begin * size, len * size);
+        if (!dst[n_dst++]) return request_corrupt(r, m, "receive offset", c->member[m].at.recv);
     }
-    reduce_push(dst, c->n, src, c->n, len, r->dtype, r->op);
+    reduce_push(dst, n_dst, src, c->n, len, r->dtype, r->op);
     return SYP_OK;
 }
 
-static void copy_in(struct request *r) {
-    if (r->c->member[r->c->me].flags & POST_SEND_IN_POOL) return;
-    uint64_t size = reduce_size(r->dtype);
-    memcpy(r->staging, (const char *)r->send + r->done * size, round_count(r) * size);
+static void take(struct request *r, const char *half) {
+    uint64_t begin, len, size = r->unit, n = rounds_now(r);
+    own_slice(r, n, &begin, &len);
+    char *recv = (char *)r->recv + r->done * size;
+    memcpy(recv, half, begin * size);
+    memcpy(recv + (begin + len) * size, half + (begin + len) * size, (n - begin - len) * size);
 }
 
-static void copy_out(struct request *r) {
-    if (r->c->member[r->c->me].flags & POST_RECV_IN_POOL) return;
-    uint64_t size = reduce_size(r->dtype);
-    memcpy((char *)r->recv + r->done * size, r->staging, round_count(r) * size);
+static const struct op_moves reduce_moves = {pack, unpack, stage, move, take};
+
+/* Refused: SYP_E*. */
+static int judge(struct request *r, uint64_t count, int dtype, int op, int root) {
+    int rc = r->kind == OP_REDUCE ? call_root(r, root) : SYP_OK;
+    if (rc == SYP_OK) rc = call_reduction(r, count, 1, dtype, op);
+    if (rc == SYP_OK) rc = call_buffer(r, "send", r->send, r->total);
+    if (rc != SYP_OK || !gets_result(r, r->c->me)) return rc;
+    rc = call_buffer(r, "recv", r->recv, r->total);
+    return rc == SYP_OK ? call_overlap(r, r->total, r->total, 0) : rc;
 }
 
-/* Before the post: small data into the post, or the first chunk into the staging area, when our buffers need it. */
-static void start(struct request *r) {
-    uint64_t off;
-    if (r->error || r->count == 0) return;
-    if (r->bytes <= POST_PAYLOAD) {
-        memcpy(r->payload, r->send, r->bytes);
-        r->payload_len = (unsigned)r->bytes;
-        return;
-    }
-    r->chunk = r->c->coll->conf.staging / reduce_size(r->dtype);
-    int send_in = request_in_pool(r, r->send, r->bytes, &off), recv_in = request_in_pool(r, r->recv, r->bytes, &off);
-    if (send_in && recv_in) return;
-    r->error = request_staging(r);
-    if (!r->error && !send_in) memcpy(r->staging, r->send, round_count(r) * reduce_size(r->dtype));
-}
-
-static int allreduce_step(struct request *r) {
-    struct comm *c = r->c;
-    int rc;
-    for (;;) switch (r->state) {
-        case AR_START:
-            start(r);
-            request_post(r);
-            r->state = AR_CHECK;
-            break;
-        case AR_CHECK:
-            if ((rc = request_check(r)) != SYP_OK) return rc;
-            if (r->bytes <= POST_PAYLOAD) {
-                r->staged_any = 0;
-                if (r->count) small_result(r);
-                return SYP_OK;
-            }
-            if (!r->staged_any) r->chunk = r->count;
-            r->state = AR_REDUCE;
-            break;
-        case AR_REDUCE:
-            TEST_POINT("allreduce.reduce");
-            if ((rc = wait_aborted(r)) != SYP_OK || (rc = reduce_slice(r)) != SYP_OK) return rc;
-            comm_publish(c);
-            r->state = AR_SLICE_DONE;
-            break;
-        case AR_SLICE_DONE:
-            if (!request_all_at(r, c->phase)) return REQUEST_BLOCKED;
-            /* a member that gave up may have changed its buffer while we read it */
-            if ((rc = wait_aborted(r)) != SYP_OK) return rc;
-            r->state = AR_COLLECT;
-            break;
-        case AR_COLLECT:
-            copy_out(r);
-            r->done += round_count(r);
-            if (r->done == r->count) return SYP_OK;
-            r->state = AR_NEXT_IN;
-            break;
-        case AR_NEXT_IN:
-            copy_in(r);
-            TEST_POINT("allreduce.staged");
-            comm_publish(c);
-            r->state = AR_NEXT_WAIT;
-            break;
-        case AR_NEXT_WAIT:
-            if (!request_all_at(r, c->phase)) return REQUEST_BLOCKED;
-            r->state = AR_REDUCE;
-            break;
-        }
-}
-
-/* The arguments, as far as this rank can judge them alone. */
-static int check_call(const void *send, const void *recv, size_t count, int dtype, int op) {
-    uint64_t size = reduce_size(dtype), bytes;
-    if (!size) return err_set(SYP_EINVAL, "allreduce: dtype %d is not one of SYP_FLOAT32, SYP_FLOAT64, SYP_INT32, SYP_INT64", dtype);
-    if (!reduce_op_known(op)) return err_set(SYP_EINVAL, "allreduce: op %d is not one of SYP_SUM, SYP_MIN, SYP_MAX", op);
-    if (__builtin_mul_overflow((uint64_t)count, size, &bytes) || bytes > PTRDIFF_MAX)
-        return err_set(SYP_EINVAL, "allreduce: count is %llu; so many elements of %s exceed PTRDIFF_MAX bytes", (unsigned long long)count,
-                       reduce_dtype_name(dtype));
-    if (count && !send) return err_set(SYP_EINVAL, "allreduce: send is NULL for %llu elements", (unsigned long long)count);
-    if (count && !recv) return err_set(SYP_EINVAL, "allreduce: recv is NULL for %llu elements", (unsigned long long)count);
-    uintptr_t s = (uintptr_t)send, d = (uintptr_t)recv;
-    if (s != d && s < d + bytes && d < s + bytes)
-        return err_set(SYP_EINVAL, "allreduce: send and recv overlap in part; use the same buffer or separate ones");
-    return SYP_OK;
+static int reduce(struct comm *c, int kind, const void *send, void *recv, size_t count, int dtype, int op, int root, int64_t timeout_ns) {
+    struct request r;
+    int rc = request_begin(&r, c, kind, timeout_ns);
+    if (rc != SYP_OK) return rc;
+    r.step = rounds_step;
+    r.moves = &reduce_moves;
+    r.send = send;
+    r.recv = recv;
+    r.count = r.units = count;
+    r.parts = 1;
+    r.pushed = 1;
+    r.sources = r.readers = EVERYBODY;
+    if (!r.error) r.error = judge(&r, count, dtype, op, root);
+    r.send_len = r.total;
+    r.recv_len = gets_result(&r, c->me) ? r.total : 0;
+    r.mailed = r.total <= MAIL_DATA;
+    return request_run(&r);
 }
 
 int coll_allreduce(struct comm *c, const void *send, void *recv, size_t count, int dtype, int op, int64_t timeout_ns) {
-    struct request r;
-    int rc = request_begin(&r, c, OP_ALLREDUCE, timeout_ns);
-    if (rc != SYP_OK) return rc;
-    r.step = allreduce_step;
-    r.pushed = 1;
-    r.send = send;
-    r.recv = recv;
-    r.count = count;
-    r.dtype = dtype;
-    r.op = op;
-    if (!r.error) r.error = check_call(send, recv, count, dtype, op);
-    r.bytes = r.error ? 0 : count * reduce_size(dtype);
-    return request_run(&r);
+    return reduce(c, OP_ALLREDUCE, send, recv, count, dtype, op, 0, timeout_ns);
+}
+
+int coll_reduce(struct comm *c, const void *send, void *recv, size_t count, int dtype, int op, int root, int64_t timeout_ns) {
+    return reduce(c, OP_REDUCE, send, recv, count, dtype, op, root, timeout_ns);
 }

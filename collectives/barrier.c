@@ -3,19 +3,11 @@
 #include "collectives/request.h"
 #include "pool/base/status.h"
 
-static int barrier_step(struct request *r) {
-    if (r->state == 0) {
-        request_post(r);
-        r->state = 1;
-    }
-    return request_check(r);
-}
-
 int coll_barrier(struct comm *c, int64_t timeout_ns) {
     struct request r;
     int rc = request_begin(&r, c, OP_BARRIER, timeout_ns);
     if (rc != SYP_OK) return rc;
-    r.step = barrier_step;
+    r.step = request_meet;
     return request_run(&r);
 }
 
@@ -26,6 +18,6 @@ int coll_finalize(struct comm *world, int64_t timeout_ns) {
         return world->broken;
     }
     request_number(&r, world, OP_FINALIZE, timeout_ns);
-    r.step = barrier_step;
+    r.step = request_meet;
     return request_drive(&r);
 }

@@ -3,13 +3,15 @@
  * The collectives' part of a rank's control segment: what this rank posts for its peers to read.  Only the owner writes it; peers map
  * it read-only, copy every word once and check it.
  *
- * One slot per group.  `phase` is the slot's clock: a 64-bit number that only grows, over all groups that ever use the slot; every wait of
- * the library is "that member's phase >= target", so no interleaving of operations can confuse two of them and nothing is ever reset.
+ * One slot per group.  The slot has a clock: a 64-bit number that only grows, over all groups that ever use the slot, one more at each phase of each
+ * operation.  Operation number s publishes its phases as the stamp of mail[s & 1]; every wait of the library is "that member's stamp >= target", so no
+ * interleaving of operations can confuse two of them and nothing is ever reset.
+ *
+ * The first phase of an operation carries the call's parameters and, when they are small, the data itself: they lie in the lines of the stamp, so that one
+ * transfer of a line brings everything.  Two mails suffice: a member begins operation s + 2 only after it saw every other member's first stamp of s + 1,
+ * which that member stores after it has done with s.
  *
  * Agreements among the survivors have records of their own (struct vote), because they work on a broken group, too.
- *
- * An operation of sequence s posts its parameters in post[s & 1], then advances the phase.  Two posts suffice: a member posts s + 2 only after
- * it saw every other member's post of s + 1, which that member makes after it has done with post s.
  */
 #ifndef SYP_COLLECTIVES_BOARD_H
 #define SYP_COLLECTIVES_BOARD_H
@@ -19,34 +21,45 @@
 #include "pool/symm.h"
 
 #define COMM_SLOTS 128
-#define POST_PAYLOAD 128 /* bytes that travel inside the post */
+#define MAIL_BYTES 1024
+#define MAIL_HEAD 32
+#define MAIL_TAIL 32
+#define MAIL_DATA (MAIL_BYTES - MAIL_HEAD - MAIL_TAIL) /* bytes that travel with the first phase */
 
-enum post_flags { POST_SEND_IN_POOL = 1, POST_RECV_IN_POOL = 2 };
+/* The members ask for the same if and only if these words are equal (but for 1 in 2^64, of symmetric calls that differ). */
+struct mail_call {
+    uint64_t what;  /* kind | dtype << 8 | op << 16 | -error << 24 | root + 1 << 32: mail_what */
+    uint64_t count; /* elements, or bytes, or a digest of a list of them */
+    uint64_t token; /* of the group and of the symmetric calls made so far */
+};
 
-/* Plain memory: written before the phase's release, read after its acquire. */
-struct comm_post {
-    uint64_t comm_id, sequence;
-    uint32_t kind;       /* enum op_kind */
-    int32_t error;       /* SYP_OK, or why this member's call was refused at its side */
-    int32_t dtype, op;
-    int32_t root;
-    uint32_t flags;      /* enum post_flags */
-    uint64_t count;
-    uint64_t send_off, recv_off; /* in the data segment, when in the pool */
-    uint64_t symm_calls, symm_digest;
-    _Alignas(16) uint8_t payload[POST_PAYLOAD];
+/* Plain memory but for the stamp: written before its release, read after its acquire. */
+struct mail {
+    _Alignas(CACHE_LINE) atom64 stamp; /* release: comm_publish.  acquire: wait_reached */
+    struct mail_call call;
+    uint8_t data[MAIL_DATA]; /* small payload, or struct mail_buffers */
+    /* read only when the calls differ */
+    uint64_t comm_id, sequence, symm_calls, total;
+};
+_Static_assert(sizeof(struct mail) == MAIL_BYTES, "head, data, tail");
+
+/* Where a member's buffers lie: offset in its data segment, or one of these. */
+#define AT_STAGED UINT64_MAX       /* outside its pool */
+#define AT_NONE (UINT64_MAX - 1)   /* no other member reads, or writes, it in this operation */
+struct mail_buffers {
+    uint64_t send, recv;
+    uint64_t send_stride; /* bytes from row to row of send */
 };
 
 #define AGREEING (1ull << 63) /* above every id */
 
 struct comm_slot {
-    _Alignas(CACHE_LINE) atom64 phase; /* release: comm_publish.  acquire: wait_reached */
-    atom64 current;                    /* sequence | kind << 56, for messages about who is behind */
-    atom64 inside;                     /* comm id + 1 while in an operation, | AGREEING in an agreement; release at its end: inside_of */
-    atom64 abort_group;                /* comm id this rank gave up, + 1; release after abort_why.  pairs with wait_aborted */
-    atom64 abort_why;                  /* -code | culprit + 1 << 8 | sequence << 32: of the first operation that this rank has not completed */
-    _Alignas(CACHE_LINE) atom64 asleep; /* rank whose phase this member sleeps on, + 1; 0 = awake.  seq_cst on both sides: wait_sleep / comm_publish */
-    _Alignas(CACHE_LINE) struct comm_post post[2];
+    _Alignas(CACHE_LINE) atom64 abort_group; /* comm id this rank gave up, + 1; release after abort_why.  pairs with wait_aborted */
+    atom64 abort_why;                        /* -code | culprit + 1 << 8 | sequence << 32: of the first operation that this rank has not completed */
+    _Alignas(CACHE_LINE) atom64 current;     /* sequence | kind << 56, for messages about who is behind */
+    atom64 inside;                           /* comm id + 1 while in an operation, | AGREEING in an agreement; release at its end: inside_of */
+    _Alignas(CACHE_LINE) atom64 asleep;      /* mail that this member sleeps on: rank + 1 << 1 | which; 0 = awake.  wait_sleep against comm_publish */
+    struct mail mail[2];
 };
 
 /*

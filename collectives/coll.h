@@ -19,14 +19,9 @@
 
 enum op_kind {
     OP_NONE = 0,
-    OP_BARRIER = STATS_OP_BARRIER,
-    OP_BROADCAST = STATS_OP_BROADCAST,
-    OP_ALLREDUCE = STATS_OP_ALLREDUCE,
-    OP_SYMM_MALLOC = STATS_OP_SYMM_MALLOC,
-    OP_COMM_CREATE = STATS_OP_COMM_CREATE,
-    OP_FINALIZE = STATS_OP_FINALIZE,
-    OP_AGREE = STATS_OP_AGREE,
-    OP_SHRINK = STATS_OP_SHRINK
+#define X(id, number, name) OP_##id = STATS_OP_##id,
+    STATS_OP_LIST(X)
+#undef X
 };
 const char *op_name(int kind);
 
@@ -42,10 +37,9 @@ struct comm_member {
     int rank;                      /* in the world */
     int excluded;                  /* by the last agreement: died, left or given up */
     const struct comm_slot *slot;  /* its side of the group; own slot for ourselves */
-    /* copied out of its post of the running operation, checked */
-    uint32_t flags;
-    uint64_t send_off, recv_off;
-    uint64_t symm_calls, symm_digest;
+    /* copied out of its mail of the running operation */
+    struct mail_buffers at;
+    uint64_t symm_calls;       /* only when they differ */
 };
 
 struct comm {
@@ -59,6 +53,7 @@ struct comm {
     uint64_t id;               /* slot | start phase << 8: never the same twice among ranks that could meet */
     uint64_t phase;            /* ours, as published */
     uint64_t sequence;         /* operations begun */
+    uint64_t token;            /* what mail_call.token is made from */
     uint64_t agreements;       /* agreements reached (agree.c) */
     int unreachable;           /* 1 + first member on another host; 0 = all are reached */
     int wants_slot;            /* its members are about to make a group of it; under coll.lock */
@@ -78,6 +73,7 @@ struct coll {
     struct symm *symm;
     struct heap *heap;
     struct coll_conf conf;
+    int fences;                /* some rank of this host cannot fence_heavy: see fence.h */
     struct lock lock;          /* LOCK_COMM: in_use and wants_slot of comm[], maker */
     struct comm *maker;        /* the parent whose members are choosing a slot just now: one at a time, or two would choose the same */
     /* Part of this struct, and not cleared by coll_close, so that a late caller finds a busy group, not freed memory. */
@@ -96,13 +92,23 @@ uint64_t coll_staging_bytes(const struct coll *c);
 /* Take every group for good, before finalize: SYP_OK, or SYP_EBUSY when a thread is inside an operation. */
 int coll_claim(struct coll *c);
 
+/* From the roster: c->fences. */
+void coll_look_at_fences(struct coll *c);
+
 /* Groups: comm.c; create.c */
 int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out);
 int comm_destroy(struct comm *c);
 /* An unused slot becomes a group.  ranks: world ranks of the members, this one among them.  start: above every phase of the slot. */
 int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n);
+/* The mail of the operation begun last: ours, a member's. */
+static inline struct mail *comm_mail(const struct comm *c) { return &c->own->mail[c->sequence & 1]; }
+static inline const struct mail *comm_mail_of(const struct comm *c, int member) { return &c->member[member].slot->mail[c->sequence & 1]; }
 /* Publish the next phase and wake members that sleep on it. */
 void comm_publish(struct comm *c);
+/* What comm_slot.asleep holds of who sleeps on mail `which` of a rank. */
+static inline uint64_t asleep_on(int rank, int which) { return ((uint64_t)rank + 1) << 1 | (uint64_t)which; }
+/* The largest phase that this rank ever published in a slot. */
+uint64_t slot_clock(const struct comm_slot *slot);
 /* The futex word of a 64-bit atomic: its low half. */
 const void *comm_word(const atom64 *word);
 /* Is slot i free here, and none of its last members reads our records or stores into our staging area any more?  Under k->lock. */
@@ -161,6 +167,7 @@ int coll_barrier(struct comm *c, int64_t timeout_ns);
 struct comm *coll_meeting(struct coll *c);
 /* The barrier of finalize; the groups are claimed. */
 int coll_finalize(struct comm *world, int64_t timeout_ns);
+int coll_reduce(struct comm *c, const void *send, void *recv, size_t count, int dtype, int op, int root, int64_t timeout_ns);
 int coll_broadcast(struct comm *c, void *buf, size_t len, int root, int64_t timeout_ns);
 int coll_allreduce(struct comm *c, const void *send, void *recv, size_t count, int dtype, int op, int64_t timeout_ns);
 /* Agreed symmetric allocation over the world: offset, or SPACE_NONE with the record set. */

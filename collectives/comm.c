@@ -6,6 +6,7 @@
  *
  * A group's first phase is above every phase that its slot ever had on any member, so nobody can mistake it for an earlier user of the slot.
  */
+#include "collectives/fence.h"
 #include "collectives/request.h"
 #include "pool/base/arena.h"
 #include "pool/base/os.h"
@@ -53,10 +54,22 @@ static void free_members(struct comm *c) {
     c->member = NULL;
 }
 
+uint64_t slot_clock(const struct comm_slot *slot) {
+    uint64_t a = load_relaxed((atom64 *)&slot->mail[0].stamp), b = load_relaxed((atom64 *)&slot->mail[1].stamp);
+    return a > b ? a : b;
+}
+
+/* Spreads the bits of an id (the finaliser of splitmix64). */
+static uint64_t token_of(uint64_t id) {
+    uint64_t x = (id ^ (id >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+
 #define CLOCK_MAX (1ull << 55) /* no slot counts that far, and a clock above it would wrap the id of the group */
 int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n) {
     struct comm *c = &k->comm[slot];
-    if (start && (start >= CLOCK_MAX || start <= load_relaxed(&own_board(k)->slot[slot].phase)))
+    if (start && (start >= CLOCK_MAX || start <= slot_clock(&own_board(k)->slot[slot])))
         return err_set(SYP_EPEER, "make group %d: its members' clocks say that it begins at %llu, which cannot be: the control data of one of them "
                                   "is damaged", slot, (unsigned long long)start);
     struct comm_member *member = map_alloc((size_t)n * (sizeof *member + sizeof *c->rank));
@@ -70,7 +83,9 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
     c->own = &own_board(k)->slot[slot];
     c->id = (uint64_t)slot | start << 8;
     c->phase = start;
-    store_seqcst(&c->own->phase, start); /* so that ids and clocks never repeat, also of a group that is not used */
+    c->token = token_of(c->id);
+    store_release(&c->own->mail[0].stamp, start); /* so that ids and clocks never repeat, also of a group that is not used */
+    store_release(&c->own->mail[1].stamp, start);
     c->sequence = c->agreements = c->symm_agreed = 0;
     c->broken = c->unreachable = c->wants_slot = 0;
     c->hazard_len = 0;
@@ -96,6 +111,13 @@ static void comm_clear(struct comm *c) {
 
 /* ------------------------------------------------------------------------------------------------ the world */
 
+void coll_look_at_fences(struct coll *c) {
+    const struct peers *p = c->peers;
+    c->fences = 0;
+    for (int r = 0; r < p->n; r++)
+        if (roster_same_host(&p->roster, r, p->me) && (p->roster.rank[r].flags & ROSTER_FENCES)) c->fences = 1;
+}
+
 /* All ranks, or those of this host, as a group in `slot`. */
 static int open_group(struct coll *c, int slot, int same_host) {
     int ranks[MAX_WORLD], n = 0;
@@ -111,6 +133,7 @@ int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, c
     c->symm = s;
     c->heap = h;
     c->conf = *conf;
+    coll_look_at_fences(c);
     memset(c->staging_ready, 0, sizeof c->staging_ready);
     int rc = open_group(c, WORLD_SLOT, 0);
     if (rc == SYP_OK && c->comm[WORLD_SLOT].unreachable) rc = open_group(c, HOST_SLOT, 1);
@@ -161,32 +184,32 @@ void coll_release(struct coll *c) {
 /* ----------------------------------------------------------------------------------------- publish and break */
 
 void comm_publish(struct comm *c) {
+    struct mail *mail = comm_mail(c);
+    uint64_t sleeper = asleep_on(c->coll->peers->me, (int)(c->sequence & 1));
     TEST_POINT("publish");
-    store_seqcst(&c->own->phase, ++c->phase); /* pairs with wait_reached and wait_sleep */
-    uint64_t me = (uint64_t)c->coll->peers->me + 1;
+    store_release(&mail->stamp, ++c->phase); /* pairs with wait_reached, and through the fences with wait_sleep */
+    fence_light(c->coll);
     int wake = 0;
-    for (int m = 0; m < c->n; m++) {
-        const struct comm_slot *slot = c->member[m].slot;
-        if (slot && load_seqcst((atom64 *)&slot->asleep) == me) wake = 1;
-    }
-    if (wake) os->futex_wake(comm_word(&c->own->phase), INT32_MAX);
+    for (int m = 0; m < c->n; m++)
+        if (load_relaxed((atom64 *)&c->member[m].slot->asleep) == sleeper) wake = 1;
+    if (__builtin_expect(wake, 0)) os->futex_wake(comm_word(&mail->stamp), INT32_MAX);
     TEST_POINT("published");
 }
 
-/* Tell the members, and wake every one wherever it sleeps: on our phase, or on another member's. */
+/* Tell the members, and wake every one wherever it sleeps: on our mail, or on another member's. */
 static void announce_break(struct comm *c, int code, int culprit, uint64_t sequence) {
     uint64_t why = (uint64_t)(uint32_t)-code | (uint64_t)(uint32_t)(culprit + 1) << 8 | sequence << 32;
     store_relaxed(&c->own->abort_why, why);
     TEST_POINT("break");
     store_release(&c->own->abort_group, c->id + 1); /* pairs with wait_aborted */
-    atomic_thread_fence(memory_order_seq_cst);      /* before anybody looks who is inside (stragglers), and before the sleepers are read */
+    fence_heavy(c->coll);                           /* before anybody looks who is inside (stragglers), and before the sleepers are read */
     for (int m = 0; m < c->n; m++) {
         const struct comm_slot *slot = c->member[m].slot;
         if (!slot) continue;
-        uint64_t on = load_seqcst((atom64 *)&slot->asleep); /* pairs with wait_sleep */
-        if (on == 0 || on > (uint64_t)c->coll->peers->n) continue;
-        const struct board *b = board_of(c->coll, (int)on - 1);
-        if (b) os->futex_wake(comm_word(&b->slot[c->slot].phase), INT32_MAX);
+        uint64_t on = load_relaxed((atom64 *)&slot->asleep); /* pairs with wait_sleep */
+        if (on < 2 || on >> 1 > (uint64_t)c->coll->peers->n) continue;
+        const struct board *b = board_of(c->coll, (int)(on >> 1) - 1);
+        if (b) os->futex_wake(comm_word(&b->slot[c->slot].mail[on & 1].stamp), INT32_MAX);
     }
     TEST_POINT("broken");
 }

@@ -22,11 +22,11 @@ struct create_round {
     uint64_t clock; /* above it the new group's phases may begin */
     uint32_t busy;  /* enum turn */
 };
-_Static_assert(sizeof(struct create_round) <= POST_PAYLOAD, "travels inside the post");
+_Static_assert(sizeof(struct create_round) <= MAIL_DATA, "travels in the mail");
 
 /* -------------------------------------------------------------------------------------------------- slots */
 
-/* A member of the group that had the slot may still be inside its last operation or agreement, reading our posts and votes or storing into our staging
+/* A member of the group that had the slot may still be inside its last operation or agreement, reading our mails and votes or storing into our staging
  * area: then none of them may be reused. */
 int slot_is_free_locked(const struct coll *k, int i) {
     const struct comm *c = &k->comm[i];
@@ -56,7 +56,7 @@ int slots_offer(struct comm *parent, uint64_t free_slots[COMM_SLOTS / 64], uint6
     if (mine) k->maker = parent;
     for (int i = 0; mine && i < COMM_SLOTS; i++) {
         struct comm *c = &k->comm[i];
-        uint64_t phase = load_relaxed((atom64 *)&own->slot[i].phase);
+        uint64_t phase = slot_clock(&own->slot[i]);
         if (phase > *clock) *clock = phase;
         if (!c->in_use && c->hazard_len) (void)comm_release_hazard(c);
         if (slot_is_free_locked(k, i)) free_slots[i / 64] |= 1ull << (i % 64);
@@ -100,28 +100,20 @@ static int check_list(const struct comm *parent, const int *ranks, int n) {
     return SYP_OK;
 }
 
-static int exchange_step(struct request *r) {
-    if (r->state == 0) {
-        request_post(r);
-        r->state = 1;
-    }
-    return request_check(r);
-}
-
-/* The parent is taken; it stays taken, so that nobody's post changes while the payloads are read. */
+/* The parent is taken; it stays taken, so that nobody's mail changes while it is read. */
 static int exchange(struct comm *parent, struct request *r, const struct create_round *mine, int n, int error) {
     request_number(r, parent, OP_COMM_CREATE, 0);
-    r->step = exchange_step;
+    r->step = request_meet;
     r->count = (uint64_t)n;
     r->error = error;
-    memcpy(r->payload, mine, sizeof *mine);
-    r->payload_len = sizeof *mine;
+    r->data = mine;
+    r->data_len = sizeof *mine;
     return request_drive(r);
 }
 
 static struct create_round round_of(const struct request *r, int member) {
     struct create_round his;
-    memcpy(&his, request_payload(r, member), sizeof his);
+    memcpy(&his, request_mail(r, member), sizeof his);
     return his;
 }
 

@@ -156,7 +156,7 @@ static int survivors_group(struct comm *c, const struct verdict *v, struct comm 
         if (!is_excluded(v, m)) world[n++] = c->rank[m];
     const struct board *own = peers_own_body(k->peers);
     lock_take(&k->lock);
-    int used = !slot_is_free_locked(k, v->slot) || load_relaxed((atom64 *)&own->slot[v->slot].phase) >= v->start;
+    int used = !slot_is_free_locked(k, v->slot) || slot_clock(&own->slot[v->slot]) >= v->start;
     int rc = used
                  ? err_set(SYP_EBUSY, "shrink on group %d: its new slot %d was used between two tries; shrink again", c->slot, v->slot)
                  : comm_fill(k, v->slot, v->start, world, n);

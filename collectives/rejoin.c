@@ -63,7 +63,7 @@ static int tell(struct rejoin *j, int is_new) {
     struct arrival mine = {.is_new = (uint64_t)is_new};
     symm_position(k->symm, &mine.calls, &mine.digest);
     for (int i = 0; i < COMM_SLOTS; i++) {
-        uint64_t phase = load_relaxed((atom64 *)&own->slot[i].phase);
+        uint64_t phase = slot_clock(&own->slot[i]);
         if (phase > mine.clock) mine.clock = phase;
     }
     int rc = gather(j, &mine, sizeof mine, j->all);
@@ -153,6 +153,7 @@ int coll_rejoin(struct coll *k, int is_new, const struct coll_meeting *meeting) 
     }
     if (any_new) rc = hand_over(&j, is_new);
     if (rc != SYP_OK) return rc;
+    coll_look_at_fences(k);
     struct comm *world = &k->comm[WORLD_SLOT];
     comm_forget_hazard(world); /* all have left the old world's operations, or are gone */
     rc = comm_fill(k, WORLD_SLOT, start, ranks, k->peers->n);

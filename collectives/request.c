@@ -2,16 +2,15 @@
 /*
  * What every operation is made of: taking the group, posting, comparing what the members asked for, finding their buffers.
  *
- * The check is part of every operation: each member sees all posts of the operation, so each reaches the same verdict, and the group stays in
+ * The check is part of every operation: each member sees all mails of the operation, so each reaches the same verdict, and the group stays in
  * step also after a refused call.
  */
 #include "collectives/request.h"
 #include "bootstrap/transport.h"
-#include "collectives/reduce.h"
+#include "collectives/fence.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
-#include "pool/base/text.h"
 
 #include <string.h>
 
@@ -19,22 +18,9 @@
 
 const char *op_name(int kind) {
     switch (kind) {
-    case OP_BARRIER:
-        return "barrier";
-    case OP_BROADCAST:
-        return "broadcast";
-    case OP_ALLREDUCE:
-        return "allreduce";
-    case OP_SYMM_MALLOC:
-        return "symm_malloc";
-    case OP_COMM_CREATE:
-        return "comm_create";
-    case OP_FINALIZE:
-        return "finalize";
-    case OP_AGREE:
-        return "comm_agree";
-    case OP_SHRINK:
-        return "comm_shrink";
+#define X(id, number, name) case OP_##id: return name;
+        STATS_OP_LIST(X)
+#undef X
     default:
         return "no operation";
     }
@@ -75,14 +61,23 @@ void request_number(struct request *r, struct comm *c, int kind, int64_t timeout
     memset(r, 0, sizeof *r);
     r->c = c;
     r->kind = kind;
+    r->root = -1;
+    r->at = (struct mail_buffers){AT_NONE, AT_NONE, 0};
     r->sequence = ++c->sequence;
+    r->timeout_ns = timeout_ns;
     store_relaxed(&c->own->inside, c->id + 1); /* published by the post; pairs with comm_inside_of */
-    r->start = os->now();
-    r->deadline = deadline_after(r->start, timeout_ns > 0 ? timeout_ns : c->coll->conf.timeout_ns);
-    r->stall = (uint64_t)c->coll->conf.stall_ns;
-    r->next_warning = r->stall ? r->start + r->stall : 0;
     if (timeout_ns < 0) /* posted, so that the other members learn that this call is no call */
         r->error = err_set(SYP_EINVAL, "%s: the syp_call is not usable: its size is too small or its timeout_ns negative", op_name(kind));
+}
+
+void request_clock(struct request *r) {
+    if (r->start) return;
+    const struct coll_conf *conf = &r->c->coll->conf;
+    r->start = os->now();
+    r->deadline = deadline_after(r->start, r->timeout_ns > 0 ? r->timeout_ns : conf->timeout_ns);
+    r->stall = (uint64_t)conf->stall_ns;
+    r->next_warning = r->stall ? r->start + r->stall : 0;
+    stats_op_started((unsigned)r->c->slot, r->start);
 }
 
 int request_begin(struct request *r, struct comm *c, int kind, int64_t timeout_ns) {
@@ -93,20 +88,25 @@ int request_begin(struct request *r, struct comm *c, int kind, int64_t timeout_n
 
 /* Members that have not noticed yet, or are stopped, may go on storing into our buffer: what is freed of it must not be reused before they are out. */
 static void quarantine_buffer(const struct request *r) {
-    const struct comm_post *mine = &r->c->own->post[r->sequence & 1];
-    if (r->pushed && mine->sequence == r->sequence && (mine->flags & POST_RECV_IN_POOL)) (void)comm_add_hazard(r->c, mine->recv_off, r->bytes);
+    if (r->pushed && r->at.recv < AT_NONE) (void)comm_add_hazard(r->c, r->at.recv, r->recv_len);
+}
+
+static void count_done(const struct request *r) {
+    stats_add(STAT_OPS, 1);
+    if (!r->total) return;
+    stats_add(STAT_OP_BYTES, r->total);
+    stats_add(r->mailed ? STAT_MAILED : r->staged_any ? STAT_STAGED : STAT_ZERO_COPY, 1);
 }
 
 int request_drive(struct request *r) {
     struct comm *c = r->c;
-    stats_op_begin((unsigned)c->slot, (enum stats_op_kind)r->kind, r->sequence, r->bytes, r->start);
+    stats_op_begin((unsigned)c->slot, (enum stats_op_kind)r->kind, r->sequence, r->total, 0);
+    if (!r->mailed && r->total) request_clock(r);
     int rc;
     while ((rc = r->step(r)) == REQUEST_BLOCKED && (rc = wait_for(r)) == SYP_OK)
         ;
     if (rc == SYP_OK) {
-        stats_add(STAT_OPS, 1);
-        stats_add(STAT_OP_BYTES, r->bytes);
-        if (r->bytes) stats_add(r->staged_any ? STAT_STAGED : STAT_ZERO_COPY, 1);
+        count_done(r);
     } else {
         err_operation(op_name(r->kind));
         err_sequence((uint64_t)c->slot, r->sequence);
@@ -115,7 +115,7 @@ int request_drive(struct request *r) {
             quarantine_buffer(r);
         }
     }
-    stats_op_end((unsigned)c->slot, rc, os->now());
+    stats_op_end((unsigned)c->slot, rc, r->start ? os->now() : STATS_NO_TIME);
     return rc;
 }
 
@@ -127,37 +127,50 @@ int request_run(struct request *r) {
 
 /* ------------------------------------------------------------------------------------------------ posting */
 
-void request_post(struct request *r) {
-    struct comm *c = r->c;
-    struct comm_post *post = &c->own->post[r->sequence & 1];
-    post->comm_id = c->id;
-    post->sequence = r->sequence;
-    post->kind = (uint32_t)r->kind;
-    post->error = r->error;
-    post->dtype = r->dtype;
-    post->op = r->op;
-    post->root = r->root;
-    post->count = r->count;
-    post->flags = 0;
-    post->send_off = post->recv_off = 0;
-    if (!r->error && r->count && r->kind != OP_SYMM_MALLOC && r->kind != OP_COMM_CREATE) {
-        if (request_in_pool(r, r->send, r->bytes, &post->send_off)) post->flags |= POST_SEND_IN_POOL;
-        if (request_in_pool(r, r->recv, r->bytes, &post->recv_off)) post->flags |= POST_RECV_IN_POOL;
-    }
-    symm_position(c->coll->symm, &post->symm_calls, &post->symm_digest);
-    if (r->payload_len) memcpy(post->payload, r->payload, r->payload_len);
-    store_relaxed(&c->own->current, r->sequence | (uint64_t)r->kind << KIND_SHIFT); /* read by describe_behind */
-    comm_publish(c);
+static uint64_t what_of(const struct request *r) {
+    return (uint64_t)(r->kind & 0xff) | (uint64_t)(r->dtype & 0xff) << 8 | (uint64_t)(r->op & 0xff) << 16 | (uint64_t)(-r->error & 0xff) << 24 |
+           (uint64_t)(uint32_t)(r->root + 1) << 32;
 }
 
-const uint8_t *request_payload(const struct request *r, int member) {
-    return r->c->member[member].slot->post[r->sequence & 1].payload;
+/* Everything of the mail but its data. */
+static struct mail *address(struct request *r) {
+    struct comm *c = r->c;
+    struct mail *mail = comm_mail(c);
+    mail->call.what = what_of(r);
+    mail->call.count = r->count;
+    mail->call.token = symm_glance(c->coll->symm, &mail->symm_calls) ^ (c->token + r->sequence * 0x9e3779b97f4a7c15ull);
+    mail->comm_id = c->id;
+    mail->sequence = r->sequence;
+    mail->total = r->total;
+    return mail;
+}
+
+static void deliver(struct request *r) {
+    struct comm *c = r->c;
+    store_relaxed(&c->own->current, r->sequence | (uint64_t)r->kind << KIND_SHIFT); /* read by describe_behind */
+    comm_publish(c);
+    r->base = c->phase;
+}
+
+void request_post(struct request *r, const void *data, size_t len) {
+    struct mail *mail = address(r);
+    if (len) memcpy(mail->data, data, len);
+    deliver(r);
+}
+
+void request_post_moves(struct request *r) {
+    struct mail *mail = address(r);
+    if (!r->error && r->mailed)
+        r->moves->pack(r, mail->data);
+    else
+        memcpy(mail->data, &r->at, sizeof r->at);
+    deliver(r);
 }
 
 int request_all_at(struct request *r, uint64_t target) {
     struct comm *c = r->c;
     while (r->cursor < c->n) {
-        if (r->cursor != c->me && !wait_reached(c->member[r->cursor].slot, target)) {
+        if (r->cursor != c->me && !wait_reached(c, r->cursor, target)) {
             r->wait_one = 0;
             r->wait_member = r->cursor;
             r->wait_target = target;
@@ -170,71 +183,22 @@ int request_all_at(struct request *r, uint64_t target) {
 }
 
 int request_one_at(struct request *r, int member, uint64_t target) {
-    if (member == r->c->me || wait_reached(r->c->member[member].slot, target)) return 1;
+    if (member == r->c->me || wait_reached(r->c, member, target)) return 1;
     r->wait_one = 1;
     r->wait_member = member;
     r->wait_target = target;
     return 0;
 }
 
+int request_these_at(struct request *r, enum whose who, uint64_t target) {
+    return who == EVERYBODY ? request_all_at(r, target) : who == THE_ROOT ? request_one_at(r, r->root, target) : 1;
+}
+
 /* ----------------------------------------------------------------------------------------------- the check */
 
-/* What was asked, as a person would say it. */
-static void describe_post(struct text *t, const struct comm_post *p) {
-    if (p->error) {
-        text_addf(t, "called %s with a refused argument (%s)", op_name((int)p->kind), syp_strerror(p->error));
-        return;
-    }
-    text_addf(t, "%s", op_name((int)p->kind));
-    if (p->kind == OP_ALLREDUCE)
-        text_addf(t, " %s %s x %llu", reduce_op_name(p->op), reduce_dtype_name(p->dtype), (unsigned long long)p->count);
-    else if (p->kind == OP_BROADCAST)
-        text_addf(t, " of %llu bytes from member %d", (unsigned long long)p->count, p->root);
-    else if (p->kind == OP_SYMM_MALLOC)
-        text_addf(t, " of %llu bytes aligned to %llu", (unsigned long long)p->count, 1ull << (p->root & 63));
-    else if (p->kind == OP_COMM_CREATE)
-        text_addf(t, " of %llu ranks", (unsigned long long)p->count);
-}
-
-static int same_call(const struct comm_post *a, const struct comm_post *b) {
-    return a->kind == b->kind && a->error == b->error && a->dtype == b->dtype && a->op == b->op && a->root == b->root &&
-           a->count == b->count;
-}
-
-/* The members disagree: who asked what, equal ones together. */
-static int mismatch(struct request *r) {
-    struct comm *c = r->c;
-    if (r->error) return r->error; /* our own record says it better */
-    char table[900];
-    struct text t = TEXT_INIT(table);
-    uint8_t told[MAX_WORLD] = {0}, group[MAX_WORLD];
-    int blame = -1;
-    for (int m = 0; m < c->n; m++) {
-        if (told[m]) continue;
-        const struct comm_post *p = &c->member[m].slot->post[r->sequence & 1];
-        memset(group, 0, sizeof group);
-        int n_same = 0;
-        for (int k = m; k < c->n; k++) {
-            if (told[k] || !same_call(p, &c->member[k].slot->post[r->sequence & 1])) continue;
-            told[k] = 1;
-            group[c->member[k].rank] = 1;
-            n_same++;
-        }
-        if (blame < 0 || n_same * 2 <= c->n) blame = m;
-        text_addf(&t, "%s%s ", m ? "; " : "", n_same == 1 ? "rank" : "ranks");
-        text_add_ranks(&t, group, c->coll->peers->n);
-        text_addf(&t, ": ");
-        describe_post(&t, p);
-    }
-    err_set(SYP_EMISMATCH, "operation %llu on group %d: the members called different things: %s; nothing was done, the group "
-                           "can be used further", (unsigned long long)r->sequence, c->slot, table);
-    int rank = c->member[blame].rank;
-    return err_peer(rank, c->coll->peers->roster.rank[rank].pid);
-}
-
-/* A member destroyed the group (its slot serves another one), or its post is nonsense. */
-static int stale_post(struct request *r, int member, const struct comm_post *p) {
-    if (p->comm_id == r->c->id) return request_corrupt(r, member, "sequence", p->sequence);
+/* A member destroyed the group (its slot serves another one), or its mail is nonsense. */
+static int stale_mail(struct request *r, int member, const struct mail *mail) {
+    if (mail->comm_id == r->c->id) return request_corrupt(r, member, "sequence", mail->sequence);
     int rank = r->c->member[member].rank;
     err_set(SYP_EPEER, "%s %llu on group %d: rank %d has destroyed this group", op_name(r->kind),
             (unsigned long long)r->sequence, r->c->slot, rank);
@@ -242,55 +206,68 @@ static int stale_post(struct request *r, int member, const struct comm_post *p) 
     return comm_break(r->c, SYP_EPEER, rank, r->sequence);
 }
 
-/* Copy what we need out of the posts; 1 = all asked the same, 0 = not, < 0 error. */
-static int compare_posts(struct request *r, int *symm_differs) {
+enum verdict { ALL_THE_SAME, CALLS_DIFFER = 1, SYMM_DIFFERS = 2 };
+
+/* What differs, or an error (< 0). */
+static int look_closely(struct request *r) {
     struct comm *c = r->c;
-    const struct comm_post *mine = &c->own->post[r->sequence & 1];
-    int same = 1, finalizing = 0;
-    *symm_differs = 0;
-    r->staged_any = 0;
+    const struct mail *mine = comm_mail(c);
+    int verdict = ALL_THE_SAME, finalizing = 0;
     for (int m = 0; m < c->n; m++) {
-        const struct comm_post *p = &c->member[m].slot->post[r->sequence & 1];
-        if (p->comm_id != c->id || p->sequence != r->sequence) return stale_post(r, m, p);
-        if (!same_call(p, mine) || p->error) same = 0;
-        if (p->kind == OP_FINALIZE) finalizing = 1;
-        c->member[m].flags = p->flags;
-        c->member[m].send_off = p->send_off;
-        c->member[m].recv_off = p->recv_off;
-        c->member[m].symm_calls = p->symm_calls;
-        c->member[m].symm_digest = p->symm_digest;
-        if (p->symm_calls != mine->symm_calls || p->symm_digest != mine->symm_digest) *symm_differs = 1;
-        if ((p->flags & (POST_SEND_IN_POOL | POST_RECV_IN_POOL)) != (POST_SEND_IN_POOL | POST_RECV_IN_POOL))
-            r->staged_any = 1;
+        const struct mail *his = comm_mail_of(c, m);
+        if (his->comm_id != c->id || his->sequence != r->sequence) return stale_mail(r, m, his);
+        if (his->call.what != mine->call.what || his->call.count != mine->call.count) verdict |= CALLS_DIFFER;
+        if (his->call.token != mine->call.token) verdict |= SYMM_DIFFERS;
+        if ((his->call.what & 0xff) == OP_FINALIZE) finalizing = 1;
+        c->member[m].symm_calls = his->symm_calls;
     }
-    if (finalizing) *symm_differs = 0; /* nobody will use the region any more */
-    return same;
+    if (finalizing) verdict &= ~SYMM_DIFFERS; /* nobody will use the region any more */
+    return verdict;
 }
 
-enum { CHECK_POSTS, CHECK_SYMM };
+static int compare_mails(struct request *r) {
+    struct comm *c = r->c;
+    const struct mail *mine = comm_mail(c);
+    uint64_t differs = 0;
+    for (int m = 0; m < c->n; m++) {
+        const struct mail_call *his = &comm_mail_of(c, m)->call;
+        differs |= (his->what ^ mine->call.what) | (his->count ^ mine->call.count) | (his->token ^ mine->call.token);
+    }
+    if (__builtin_expect(differs != 0, 0)) return look_closely(r);
+    c->symm_agreed = mine->symm_calls;
+    return r->error ? CALLS_DIFFER : ALL_THE_SAME;
+}
+
+enum { CHECK_CALLS, CHECK_SYMM };
 
 int request_check(struct request *r) {
     struct comm *c = r->c;
     if (!request_all_at(r, c->phase)) return REQUEST_BLOCKED;
     int gave_up = wait_aborted(r); /* we may be the one who is too late */
     if (gave_up != SYP_OK) return gave_up;
-    if (r->check_state == CHECK_POSTS) {
-        int symm_differs;
-        int same = compare_posts(r, &symm_differs);
-        if (same < 0) return same;
-        if (!symm_differs) {
-            c->symm_agreed = c->member[0].symm_calls;
-            return same ? SYP_OK : mismatch(r);
-        }
+    if (r->check_state == CHECK_CALLS) {
+        int verdict = compare_mails(r);
+        if (__builtin_expect(verdict == ALL_THE_SAME, 1)) return SYP_OK;
+        if (verdict < 0) return verdict;
+        if (!(verdict & SYMM_DIFFERS)) return request_mismatch(r);
         /* Rare: read the members' rings, and hold everybody until all have read, or a fast one might overwrite its ring meanwhile. */
-        r->error = r->error ? r->error : same ? SYP_OK : mismatch(r);
-        int verdict = request_symm_verdict(r);
-        if (verdict != SYP_OK) r->error = verdict;
+        r->error = verdict & CALLS_DIFFER ? request_mismatch(r) : r->error;
+        int diverged = request_symm_verdict(r);
+        if (diverged != SYP_OK) r->error = diverged;
         r->check_state = CHECK_SYMM;
         comm_publish(c);
+        r->base = c->phase;
         if (!request_all_at(r, c->phase)) return REQUEST_BLOCKED;
     }
     return r->error;
+}
+
+int request_meet(struct request *r) {
+    if (r->state == 0) {
+        request_post(r, r->data, r->data_len);
+        r->state = 1;
+    }
+    return request_check(r);
 }
 
 /* ------------------------------------------------------------------------------------------------- buffers */
@@ -307,20 +284,24 @@ static uint64_t staging_off(const struct comm *c) {
     return (uint64_t)c->slot * c->coll->conf.staging;
 }
 
-char *request_source(const struct request *r, int member, uint64_t user_at, uint64_t round_at, uint64_t len) {
-    const struct comm_member *m = &r->c->member[member];
+/* A member's buffer, or its half of the running round. */
+static char *place(const struct request *r, int rank, uint64_t off, uint64_t at, uint64_t staged_at, uint64_t len) {
     const struct peers *p = r->c->coll->peers;
-    if (m->flags & POST_SEND_IN_POOL)
-        return transport_shm.address(p, m->rank, SEGMENT_DATA, m->send_off + user_at, len);
-    return transport_shm.address(p, m->rank, SEGMENT_EXCHANGE, staging_off(r->c) + round_at, len);
+    uint64_t half = staging_half(r);
+    if (off != AT_STAGED) return off + at < off ? NULL : transport_shm.address(p, rank, SEGMENT_DATA, off + at, len);
+    return transport_shm.address(p, rank, SEGMENT_EXCHANGE, staging_off(r->c) + (r->round & 1) * half + staged_at, len);
 }
 
-char *request_target(const struct request *r, int member, uint64_t user_at, uint64_t round_at, uint64_t len) {
+char *request_source(const struct request *r, int member, uint64_t at, uint64_t staged_at, uint64_t len) {
     const struct comm_member *m = &r->c->member[member];
-    const struct peers *p = r->c->coll->peers;
-    if (m->flags & POST_RECV_IN_POOL)
-        return transport_shm.address(p, m->rank, SEGMENT_DATA, m->recv_off + user_at, len);
-    return transport_shm.address(p, m->rank, SEGMENT_EXCHANGE, staging_off(r->c) + round_at, len);
+    if (member == r->c->me) return (char *)r->send + at;
+    return place(r, m->rank, m->at.send, at, staged_at, len);
+}
+
+char *request_target(const struct request *r, int member, uint64_t at, uint64_t staged_at, uint64_t len) {
+    const struct comm_member *m = &r->c->member[member];
+    if (member == r->c->me) return (char *)r->recv + at;
+    return place(r, m->rank, m->at.recv, at, staged_at, len);
 }
 
 int request_corrupt(struct request *r, int member, const char *field, uint64_t value) {

@@ -9,33 +9,67 @@
 
 #define REQUEST_BLOCKED 1 /* of a step: wait for wait_member to reach wait_target, then step again */
 
+struct request;
+
+/* Whose phases a member waits for. */
+enum whose { NOBODY, THE_ROOT, EVERYBODY };
+
+/*
+ * What an operation is, for the engine that runs it in rounds (rounds.c).  A round takes up to `chunk` units of the message: all of them when nobody's buffer is
+ * staged.  The functions look at r->done (units before this round) and rounds_now() (units in it).
+ */
+struct op_moves {
+    /* Data that travels in the mail: bytes of ours to put there (r->mailed says that everybody does), and what each makes of all mails. */
+    void (*pack)(const struct request *r, uint8_t *data);
+    void (*unpack)(struct request *r);
+    /* Our input of the round beginning at unit `at` into our half of the staging area.  Only if our send buffer is outside the pool. */
+    void (*stage)(const struct request *r, uint64_t at, uint64_t n, char *half);
+    /* All inputs of the round are readable: do this rank's share.  SYP_OK, or an error that broke the group. */
+    int (*move)(struct request *r);
+    /* All shares are done: our result from our half of the staging area.  Only if our receive buffer is outside the pool and others store into it. */
+    void (*take)(struct request *r, const char *half);
+};
+
 struct request {
     struct comm *c;
     int (*step)(struct request *r); /* SYP_OK = complete, REQUEST_BLOCKED, or SYP_E* with the record set */
-    int state;                      /* the step function's own */
+    const struct op_moves *moves;
+    int state; /* the step function's own */
 
     /* the call */
     int kind, dtype, op, root;
+    int error;            /* refused at our side; posted, so that the others learn */
     const void *send;
     void *recv;
-    uint64_t count;     /* elements, or bytes */
-    uint64_t bytes;     /* payload, for statistics */
-    int error;          /* refused at our side; posted, so that the others learn */
-    uint8_t payload[POST_PAYLOAD];
-    unsigned payload_len;
+    uint64_t send_len, recv_len; /* bytes of our buffers, 0 = not used by this member */
+    uint64_t count;       /* that all members must agree on: elements, bytes, or a digest of lists */
+    uint64_t total;       /* in words for people: bytes */
+    uint64_t units, unit; /* what a round is made of: number of units, bytes of one in each part of a staging area */
+    uint64_t parts;       /* parts that a staging area is divided into; each holds the same units of another part of the message */
+    const uint64_t *lens; /* of the members' parts, in bytes, where they differ; else NULL, and each is part_len */
+    uint64_t part_len;
+    uint64_t rows, send_stride, recv_stride;
+    enum whose sources;   /* whose data this member reads, or who stores into its buffers */
+    enum whose readers;   /* who reads its data, or whom it stores to: they must be done before it goes on */
+    uint8_t pushed;       /* the members store into each other's receive buffers */
+    uint8_t mailed;       /* the data travels in the mails */
+    const void *data;     /* of request_meet: data_len bytes, at most MAIL_DATA */
+    size_t data_len;
 
     /* progress */
+    uint8_t staged_any;   /* some member's buffer is not in its pool */
+    struct mail_buffers at; /* ours */
+    uint8_t check_state;  /* request_check's own */
     uint64_t sequence;
-    uint64_t start, deadline, next_warning, stall; /* ns; next_warning 0 = never */
-    int check_state;    /* request_check's own */
-    int cursor;         /* members below have reached wait_target */
-    int wait_one;       /* 1 = only wait_member matters, 0 = all members must reach wait_target */
+    uint64_t start, deadline, next_warning, stall; /* ns; start 0 = no clock was read yet; next_warning 0 = never */
+    int64_t timeout_ns;
+    int cursor;           /* members below have reached wait_target */
+    int wait_one;         /* 1 = only wait_member matters, 0 = all members must reach wait_target */
     int wait_member;
     uint64_t wait_target;
-    char *staging;      /* this rank's staging area, once it is needed */
-    int staged_any;     /* some member's buffer is not in its pool */
-    int pushed;         /* the members store into each other's receive buffers */
-    uint64_t chunk, done; /* elements per round, elements finished */
+    uint64_t base;        /* phase of the mail */
+    char *staging;        /* this rank's staging area, once it is needed */
+    uint64_t chunk, done, round; /* units per round, units finished, rounds finished */
 };
 
 /* Take the group for this thread: SYP_EBUSY, SYP_ESTATE (destroyed), the group's own error when it is broken.  And give it back. */
@@ -43,40 +77,60 @@ int request_take(struct comm *c, int kind);
 void request_release(struct comm *c);
 /* Number an operation of a group that is taken.  timeout_ns: 0 = default, < 0 = the caller's options were not usable. */
 void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns);
-/* Run to the end; the group stays taken, so that the posts stay readable. */
+/* Run to the end; the group stays taken, so that the mails stay readable. */
 int request_drive(struct request *r);
 
 /* What a blocking call is: take and number; drive and give back. */
 int request_begin(struct request *r, struct comm *c, int kind, int64_t timeout_ns);
 int request_run(struct request *r);
+/* Start the clock of an operation, if it does not run yet: small ones that never wait long do not read it. */
+void request_clock(struct request *r);
 
-/* Post our side: parameters, symmetric position, payload; next phase. */
-void request_post(struct request *r);
+/* Post our side: what we ask for, and len bytes of data, at most MAIL_DATA; next phase. */
+void request_post(struct request *r, const void *data, size_t len);
+/* The same with the data packed by r->moves (r->mailed), or the buffers' places. */
+void request_post_moves(struct request *r);
+/* Step of an operation in which the members only meet: what they tell each other, r->data, travels in the mails. */
+int request_meet(struct request *r);
 /* 1 = every member has reached phase `target`; 0 = blocked (wait_* set). */
 int request_all_at(struct request *r, uint64_t target);
 int request_one_at(struct request *r, int member, uint64_t target);
+int request_these_at(struct request *r, enum whose who, uint64_t target);
 /*
- * After the post: wait for all posts, compare them with ours, check symmetry.  SYP_OK, REQUEST_BLOCKED, or the verdict that every member
- * reaches (SYP_EMISMATCH, SYP_EDIVERGED).  Copies what the data phase needs into comm_member.
+ * After the post: wait for all mails, compare them with ours, check symmetry.  SYP_OK, REQUEST_BLOCKED, or the verdict that every member
+ * reaches (SYP_EMISMATCH, SYP_EDIVERGED).
  */
 int request_check(struct request *r);
-/* Payload of a member's post of this operation; valid until we advance to the next operation's post. */
-const uint8_t *request_payload(const struct request *r, int member);
+/* Data of a member's mail of this operation; valid until we begin the next operation. */
+static inline const uint8_t *request_mail(const struct request *r, int member) { return comm_mail_of(r->c, member)->data; }
 
+/* mismatch.c: the members disagree: who asked what.  Returns SYP_EMISMATCH, or our own error, which says it better. */
+int request_mismatch(struct request *r);
 /* Compare the members' symmetric positions (symm_check.c); called when they differ, with every member held until all have read. */
 int request_symm_verdict(struct request *r);
 
-/* Where a member's bytes lie for load and store, at byte `at` of its buffer in the running round (staged: at byte `at` of its staging area).
- * NULL when the offset it published does not fit its pool. */
-char *request_source(const struct request *r, int member, uint64_t user_at, uint64_t round_at, uint64_t len);
-char *request_target(const struct request *r, int member, uint64_t user_at, uint64_t round_at, uint64_t len);
+/* Where a member's bytes lie for load and store: at byte `at` of its buffer; when that is staged, at byte `staged_at` of its half of the running round.  Ours
+ * always in our buffer itself, so what only we read or write of it need not be staged.  NULL when the offset it published does not fit its pool. */
+char *request_source(const struct request *r, int member, uint64_t at, uint64_t staged_at, uint64_t len);
+char *request_target(const struct request *r, int member, uint64_t at, uint64_t staged_at, uint64_t len);
 /* The member published something no honest library publishes: break the group. */
 int request_corrupt(struct request *r, int member, const char *field, uint64_t value);
 
 /* Set r->staging to this rank's staging area of the group, with memory behind it.  SYP_OK or SYP_ENOMEM. */
 int request_staging(struct request *r);
+/* Bytes of a half of a staging area, and ours of round k. */
+static inline uint64_t staging_half(const struct request *r) { return r->c->coll->conf.staging / 2; }
+static inline char *request_half(const struct request *r, uint64_t round) { return r->staging + (round & 1) * staging_half(r); }
 /* 1 if [p, p + len) lies in this rank's pool; off: its offset. */
 int request_in_pool(const struct request *r, const void *p, uint64_t len, uint64_t *off);
+
+/* rounds.c: what an operation with moves does. */
+int rounds_step(struct request *r);
+/* Units of the running round. */
+static inline uint64_t rounds_now(const struct request *r) {
+    uint64_t left = r->units - r->done;
+    return left < r->chunk ? left : r->chunk;
+}
 
 /* wait.c: block until the request's wait_* condition holds.  SYP_OK, or the error that ends the operation. */
 int wait_for(struct request *r);
@@ -84,8 +138,9 @@ int wait_for(struct request *r);
 int wait_aborted(struct request *r);
 /* ", stopped", ", dumping core", ", held by a debugger", ", not visible" or "", as /proc says; only for messages. */
 const char *process_state(int pid, char *buf, size_t cap);
-static inline int wait_reached(const struct comm_slot *slot, uint64_t target) {
-    return load_acquire((atom64 *)&slot->phase) >= target; /* pairs with comm_publish */
+/* Has the member reached the phase in this operation? */
+static inline int wait_reached(const struct comm *c, int member, uint64_t target) {
+    return load_acquire((atom64 *)&comm_mail_of(c, member)->stamp) >= target; /* pairs with comm_publish */
 }
 
 #endif

@@ -16,23 +16,15 @@ struct attempt {
     int32_t status; /* SYP_OK, SYP_ENOMEM, SYP_EBUSY */
     int32_t sys_errno;
 };
-_Static_assert(sizeof(struct attempt) <= POST_PAYLOAD, "travels inside the post");
-
-static int agree_step(struct request *r) {
-    if (r->state == 0) {
-        request_post(r);
-        r->state = 1;
-    }
-    return request_check(r);
-}
+_Static_assert(sizeof(struct attempt) <= MAIL_DATA, "travels in the mail");
 
 /* All attempts side by side: SYP_OK when every rank has the same offset. */
 static int verdict(const struct request *r, uint64_t len, uint64_t *off) {
     struct comm *c = r->c;
     struct attempt first, his;
-    memcpy(&first, request_payload(r, 0), sizeof first);
+    memcpy(&first, request_mail(r, 0), sizeof first);
     for (int m = 0; m < c->n; m++) {
-        memcpy(&his, request_payload(r, m), sizeof his);
+        memcpy(&his, request_mail(r, m), sizeof his);
         int rank = c->member[m].rank;
         if (his.status == SYP_EBUSY) {
             err_set(SYP_EBUSY, "symm_malloc of %B: on rank %d a straggler of a broken operation may still write there; call "
@@ -75,11 +67,11 @@ uint64_t coll_symm_alloc(struct coll *c, uint64_t len, uint64_t align, uint32_t 
         }
     }
     TEST_POINT("symm.tried");
-    r.step = agree_step;
+    r.step = request_meet;
     r.count = len;
     r.root = is_pow2(align) ? __builtin_ctzll(align) : -1;
-    memcpy(r.payload, &mine, sizeof mine);
-    r.payload_len = sizeof mine;
+    r.data = &mine;
+    r.data_len = sizeof mine;
     rc = request_drive(&r);
     uint64_t off = SPACE_NONE;
     if (rc == SYP_OK) rc = verdict(&r, len, &off);

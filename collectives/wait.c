@@ -4,15 +4,16 @@
  *
  *   spin    (every rank has a processor: up to SYMPOOL_SPIN, with a yield now and then; ranks outnumber the processors: a few pauses)
  *   yield   (when crowded: a pure spin would burn the time slice of the rank we wait for)
- *   sleep   futex on the awaited phase, in slices of 1 ms doubling to 8; after each slice look at life, aborts and the deadline
+ *   sleep   futex on the awaited stamp, in slices of 1 ms doubling to 8; after each slice look at life, aborts and the deadline
  *
- * A sleeper announces whose phase it sleeps on (slot->asleep) before it looks at the phase a last time; a publisher stores the phase before it looks
- * for sleepers; both are sequentially consistent, so one of the two sees the other, and the kernel compares the word once more.  A lost
+ * A sleeper announces whose stamp it sleeps on (slot->asleep) before it looks at the stamp a last time; a publisher stores the stamp before it looks
+ * for sleepers; both have a fence between (fence.h), so one of the two sees the other, and the kernel compares the word once more.  A lost
  * wake-up is therefore impossible, and the statistics would show it (late_wakes).
  *
  * No wait is for ever: every request has a deadline.  A member that is gone matters only if it has not reached the target; then the operation cannot
  * complete, and the group is broken for all (comm_break).
  */
+#include "collectives/fence.h"
 #include "collectives/request.h"
 #include "pool/base/log.h"
 #include "pool/base/os.h"
@@ -30,7 +31,7 @@
 #define LAST_SLICE (8 * NS_PER_MS) /* bounds how late a death is seen: 20 ms is promised */
 
 static int reached(const struct request *r) {
-    return wait_reached(r->c->member[r->wait_member].slot, r->wait_target);
+    return wait_reached(r->c, r->wait_member, r->wait_target);
 }
 
 /* A core dump delays every sign of a death, so it is worth telling. */
@@ -62,7 +63,7 @@ static int describe_behind(const struct request *r, struct text *t) {
     int first = -1, said = 0;
     for (int m = 0; m < r->c->n; m++) {
         const struct comm_member *member = &r->c->member[m];
-        if (m == r->c->me || wait_reached(member->slot, r->wait_target)) continue;
+        if (m == r->c->me || wait_reached(r->c, m, r->wait_target)) continue;
         if (r->wait_one && m != r->wait_member) continue;
         if (first < 0) first = m;
         if (said++ == 8) {
@@ -70,7 +71,7 @@ static int describe_behind(const struct request *r, struct text *t) {
             break;
         }
         int pid = r->c->coll->peers->roster.rank[member->rank].pid;
-        uint64_t current = load_relaxed((atom64 *)&member->slot->current); /* pairs with request_post */
+        uint64_t current = load_relaxed((atom64 *)&member->slot->current); /* pairs with deliver */
         uint64_t sequence = current & ((1ull << 56) - 1);
         text_addf(t, "%srank %d (pid %d%s) ", said > 1 ? "; " : "", member->rank, pid, process_state(pid, state, sizeof state));
         if (sequence >= r->sequence)
@@ -148,7 +149,7 @@ int wait_aborted(struct request *r) {
     struct comm *c = r->c;
     /* What was read of the members' data, before the look; and our "inside" before it, or a member that gives up might neither see us inside nor be
      * seen.  Both pair with announce_break. */
-    atomic_thread_fence(memory_order_seq_cst);
+    fence_light(c->coll);
     for (int m = 0; m < c->n; m++) {
         uint64_t gave_up = load_acquire((atom64 *)&c->member[m].slot->abort_group); /* pairs with announce_break */
         /* ids of a slot only grow: a larger one is of a group that this member went on to */
@@ -167,7 +168,7 @@ static int wait_look(struct request *r, uint64_t now) {
     for (int m = next_gone(c, 0, &reason); m < c->n; m = next_gone(c, m + 1, &reason)) {
         if (r->wait_one && m != r->wait_member) continue;
         /* looked at after its death was seen: what it stored before dying is visible now */
-        if (!wait_reached(c->member[m].slot, r->wait_target)) return give_up_gone(r, m, reason);
+        if (!wait_reached(c, m, r->wait_target)) return give_up_gone(r, m, reason);
     }
     if ((rc = comm_check_own_life(c, op_name(r->kind))) != SYP_OK) return comm_break(c, rc, c->coll->peers->me, r->sequence);
     if (now >= r->deadline) return give_up_timeout(r, now);
@@ -218,12 +219,12 @@ static uint64_t wait_sleep(struct request *r, uint64_t now, uint64_t slice) {
     if (slice > left) slice = left;
     if (slice == 0) return now;
     TEST_POINT("wait.sleep");
-    store_seqcst(&c->own->asleep, (uint64_t)m->rank + 1); /* pairs with comm_publish */
-    uint64_t seen = load_seqcst((atom64 *)&m->slot->phase);
+    const atom64 *stamp = &comm_mail_of(c, r->wait_member)->stamp;
+    store_relaxed(&c->own->asleep, asleep_on(m->rank, (int)(c->sequence & 1)));
+    fence_heavy(c->coll); /* pairs with comm_publish and announce_break */
+    uint64_t seen = load_relaxed((atom64 *)stamp);
     int rc = 0;
-    if (seen < r->wait_target)
-        rc = os->futex_wait((const char *)&m->slot->phase + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0),
-                            (uint32_t)seen, slice);
+    if (seen < r->wait_target) rc = os->futex_wait(comm_word(stamp), (uint32_t)seen, slice);
     store_relaxed(&c->own->asleep, 0);
     uint64_t after = os->now();
     stats_add(STAT_SLEEPS, 1);
@@ -233,8 +234,9 @@ static uint64_t wait_sleep(struct request *r, uint64_t now, uint64_t slice) {
 }
 
 int wait_for(struct request *r) {
-    if (reached(r) || wait_awake(r)) return SYP_OK;
+    if (wait_awake(r)) return SYP_OK;
     struct comm *c = r->c;
+    request_clock(r);
     stats_op_waits((unsigned)c->slot, c->member[r->wait_member].rank);
     uint64_t now = os->now(), slice = FIRST_SLICE;
     int rc = wait_look(r, now);

@@ -323,6 +323,10 @@ void stats_op_begin(unsigned slot, enum stats_op_kind kind, uint64_t sequence, u
     op_written(op);
 }
 
+void stats_op_started(unsigned slot, uint64_t now) {
+    if (slot < STATS_OPS) store_relaxed(&segment_now()->ops[slot].start_ns, now); /* likewise */
+}
+
 void stats_op_waits(unsigned slot, int rank) {
     if (slot < STATS_OPS) /* one word, at every look of a wait: it needs no turn */
         store_relaxed(&segment_now()->ops[slot].waits_for, rank < 0 ? 0 : (uint64_t)rank + 1);

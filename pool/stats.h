@@ -45,7 +45,8 @@
     X(STAT_JOIN_DROPPED, "join_dropped", STATS_COUNTER, STATS_UNIT_COUNT, "connections to rank 0 that were no ranks of the job") \
     X(STAT_CLAIMS_REFUSED, "claims_refused", STATS_COUNTER, STATS_UNIT_COUNT, "attaches refused since another process holds the rank")      \
     X(STAT_HEAP_DAMAGE, "heap_damage", STATS_COUNTER, STATS_UNIT_COUNT, "pieces of damage that the debug mode found")    \
-    X(STAT_PURGED, "purged", STATS_COUNTER, STATS_UNIT_BYTES, "free memory given back to the system")
+    X(STAT_PURGED, "purged", STATS_COUNTER, STATS_UNIT_BYTES, "free memory given back to the system")                    \
+    X(STAT_MAILED, "mailed_ops", STATS_COUNTER, STATS_UNIT_COUNT, "collectives whose data travelled with the first flag")
 
 enum stats_id {
 #define X(id, name, kind, unit, help) id,
@@ -105,7 +106,9 @@ uint64_t stats_read(enum stats_id id);          /* sum over shards */
 /* One slot per group, 0 .. STATS_OPS - 1.  n_members 0 = slot free again. */
 void stats_op_group(unsigned slot, uint64_t comm_id, uint64_t n_members);
 void stats_op_begin(unsigned slot, enum stats_op_kind kind, uint64_t sequence, uint64_t bytes, uint64_t now);
-void stats_op_waits(unsigned slot, int rank); /* -1 = nobody */
+void stats_op_started(unsigned slot, uint64_t now); /* when that was not known at stats_op_begin (0) */
+void stats_op_waits(unsigned slot, int rank);       /* -1 = nobody */
+/* now: may be STATS_NO_TIME. */
 void stats_op_end(unsigned slot, int result, uint64_t now);
 
 #endif

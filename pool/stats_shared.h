@@ -60,23 +60,40 @@ struct stats_op {
     _Atomic uint64_t kind;      /* enum stats_op_kind */
     _Atomic uint64_t sequence;
     _Atomic uint64_t bytes;
-    _Atomic uint64_t start_ns, end_ns; /* end 0 = running */
+    _Atomic uint64_t start_ns, end_ns; /* start 0 = a moment ago; end 0 = running, STATS_NO_TIME = ended */
     _Atomic uint64_t waits_for; /* rank waited for + 1, 0 = none */
     _Atomic uint64_t result;    /* of the last one: 0 or -SYP_E* */
 };
 
+/* Kinds of operations: id, number, name.  Numbers are fixed. */
+#define STATS_OP_LIST(X)                            \
+    X(BARRIER, 1, "barrier")                        \
+    X(BROADCAST, 2, "broadcast")                    \
+    X(ALLREDUCE, 3, "allreduce")                    \
+    X(SYMM_MALLOC, 4, "symm_malloc")                \
+    X(COMM_CREATE, 5, "comm_create")                \
+    X(FINALIZE, 6, "finalize")                      \
+    X(AGREE, 7, "comm_agree")                       \
+    X(SHRINK, 8, "comm_shrink")                     \
+    X(REDUCE, 9, "reduce")                          \
+    X(REDUCE_SCATTER, 10, "reduce_scatter")         \
+    X(REDUCE_SCATTERV, 11, "reduce_scatterv")       \
+    X(ALLGATHER, 12, "allgather")                   \
+    X(ALLGATHERV, 13, "allgatherv")                 \
+    X(ALLGATHER_ROWS, 14, "allgather_rows")         \
+    X(GATHER, 15, "gather")                         \
+    X(SCATTER, 16, "scatter")                       \
+    X(ALLTOALL, 17, "alltoall")                     \
+    X(ALLTOALLV, 18, "alltoallv")
+
 enum stats_op_kind {
     STATS_OP_NONE = 0,
-    STATS_OP_BARRIER = 1,
-    STATS_OP_BROADCAST = 2,
-    STATS_OP_ALLREDUCE = 3,
-    STATS_OP_SYMM_MALLOC = 4,
-    STATS_OP_COMM_CREATE = 5,
-    STATS_OP_FINALIZE = 6,
-    STATS_OP_AGREE = 7,
-    STATS_OP_SHRINK = 8
+#define X(id, number, name) STATS_OP_##id = number,
+    STATS_OP_LIST(X)
+#undef X
 };
 
+#define STATS_NO_TIME 1u /* short operations do not look at the clock */
 #define STATS_OPS 128u   /* one per group slot */
 #define STATS_SHARDS 16u
 

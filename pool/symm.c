@@ -20,7 +20,8 @@
 int symm_init(struct symm *s, struct region *r, struct symm_call *ring) {
     s->lock.rank = LOCK_SYMM;
     lock_take(&s->lock);
-    s->calls = s->digest = 0;
+    store_relaxed(&s->calls, 0);
+    store_relaxed(&s->digest, 0);
     s->ring = ring;
     purge_init(&s->purge, PURGE_NEVER);
     int rc = space_init(&s->space, 0, r->meta);
@@ -66,9 +67,11 @@ static void show_call_locked(struct symm *s, const struct symm_record *r) {
 /* Count one call. */
 static void count_call_locked(struct symm *s, enum symm_kind kind, uint64_t size, uint64_t align, uint64_t off) {
     int failed = off == SPACE_NONE;
-    struct symm_record r = {.number = ++s->calls, .size = size, .kind = (int)kind, .align_log2 = __builtin_ctzll(align), .failed = failed};
-    r.digest = s->digest = mix(mix(mix(mix(s->digest, r.number), kind_align_of(&r)), size), off);
+    struct symm_record r = {.number = load_relaxed(&s->calls) + 1, .size = size, .kind = (int)kind, .align_log2 = __builtin_ctzll(align), .failed = failed};
+    r.digest = mix(mix(mix(mix(load_relaxed(&s->digest), r.number), kind_align_of(&r)), size), off);
     show_call_locked(s, &r);
+    store_release(&s->digest, r.digest); /* both pair with symm_glance: */
+    store_release(&s->calls, r.number);  /* whoever sees the number sees a digest that covers that call */
     stats_add(STAT_SYMM_CALLS, 1);
     stats_set(STAT_SYMM_USED, s->space.used);
     stats_raise(STAT_SYMM_PEAK, s->space.used);
@@ -98,8 +101,8 @@ int symm_read_call(const struct symm_call *ring, uint64_t number, struct symm_re
 
 void symm_position(struct symm *s, uint64_t *calls, uint64_t *digest) {
     lock_take(&s->lock);
-    *calls = s->calls;
-    *digest = s->digest;
+    *calls = load_relaxed(&s->calls);
+    *digest = load_relaxed(&s->digest);
     lock_drop(&s->lock);
 }
 
@@ -153,7 +156,7 @@ void *symm_alloc(struct symm *s, uint64_t len, uint64_t align, uint32_t scope) {
         space_at(&s->space, block)->scope = scope;
     }
     count_call_locked(s, SYMM_ALLOC, len, align, off);
-    uint64_t number = s->calls;
+    uint64_t number = load_relaxed(&s->calls);
     void *p = block ? region_at(s->region, off) : NULL;
     lock_drop(&s->lock);
     if (p) return p;
@@ -282,8 +285,9 @@ static const char *check_locked(const struct symm *s) {
             return "a block is neither live nor free";
     if (damage) return damage;
     struct symm_record last = {0}; /* of no calls, the digest is 0, too */
-    int sound = s->calls == 0 || symm_read_call(s->ring, s->calls, &last);
-    return sound && last.digest == s->digest ? NULL : "the count of calls or their digest is not that of the last call";
+    uint64_t calls = load_relaxed(&s->calls);
+    int sound = calls == 0 || symm_read_call(s->ring, calls, &last);
+    return sound && last.digest == load_relaxed(&s->digest) ? NULL : "the count of calls or their digest is not that of the last call";
 }
 
 int symm_check(struct symm *s) {
@@ -348,8 +352,8 @@ int symm_restored(struct symm *s, uint64_t calls, uint64_t digest, const struct 
     free_gaps_locked(s);
     for (uint64_t number = calls > SYMM_RING ? calls - SYMM_RING + 1 : 1; number <= calls; number++)
         if (symm_read_call(ring, number, &r)) show_call_locked(s, &r);
-    s->calls = calls;
-    s->digest = digest;
+    store_release(&s->digest, digest); /* both pair with symm_glance */
+    store_release(&s->calls, calls);
     s->space.used_peak = s->space.used;
     stats_set(STAT_SYMM_USED, s->space.used);
     lock_drop(&s->lock);

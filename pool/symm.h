@@ -30,8 +30,8 @@ struct symm {
     struct region *region;    /* NULL = before symm_init and after symm_fini */
     struct symm_call *ring;   /* SYMM_RING entries */
     struct space space;
-    uint64_t calls;           /* symmetric calls so far */
-    uint64_t digest;
+    atom64 digest;            /* of all symmetric calls so far; release, behind the ring's entry of the last one: symm_glance */
+    atom64 calls;             /* how many; release, behind the digest: likewise */
     struct purge purge;
 };
 
@@ -53,6 +53,11 @@ int symm_free(struct symm *s, void *p);
 uint64_t symm_try(struct symm *s, uint64_t len, uint64_t align);
 void symm_keep(struct symm *s, uint64_t off, uint64_t len, uint64_t align, uint32_t scope);
 void symm_undo(struct symm *s, uint64_t off);
+/* For comparing: a digest of all calls, and a number of calls that it covers at least.  No lock is taken. */
+static inline uint64_t symm_glance(const struct symm *s, uint64_t *calls) {
+    *calls = load_acquire((atom64 *)&s->calls); /* both pair with count_call */
+    return load_acquire((atom64 *)&s->digest);
+}
 /* Number of calls and digest, together. */
 void symm_position(struct symm *s, uint64_t *calls, uint64_t *digest);
 uint64_t symm_usable(struct symm *s, const void *p);

@@ -56,6 +56,9 @@ struct os_ops {
     int (*futex_wake)(const void *word, int n);                                  /* shared */
     /* A full fence in every running thread of this process; the first call may take 10 ms (the kernel gets ready). */
     int (*fence_threads)(void);
+    /* The same in every running thread of every process of this host that has called fence_ranks_join, this one among them. */
+    int (*fence_ranks_join)(void);
+    int (*fence_ranks)(void);
 
     /* processes and threads */
     int (*pid)(void);

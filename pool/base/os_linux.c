@@ -270,6 +270,14 @@ static int linux_fence_threads(void) {
     return rc < 0 ? rc : (int)SYS(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0));
 }
 
+static int linux_fence_ranks_join(void) {
+    return (int)SYS(syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0));
+}
+
+static int linux_fence_ranks(void) {
+    return (int)SYS(syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0));
+}
+
 /* ---------------------------------------------------------------------------------- processes and threads */
 
 static int linux_pid(void) {
@@ -569,6 +577,8 @@ const struct os_ops os_linux = {
     .futex_wait = linux_futex_wait,
     .futex_wake = linux_futex_wake,
     .fence_threads = linux_fence_threads,
+    .fence_ranks_join = linux_fence_ranks_join,
+    .fence_ranks = linux_fence_ranks,
     .pid = linux_pid,
     .tid = linux_tid,
     .uid = linux_uid,

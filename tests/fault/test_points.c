@@ -362,7 +362,7 @@ static void killed_at_every_point(void) {
 }
 
 static void killed_with_large_pools(void) {
-    static const char *const points[] = {"publish", "allreduce.reduce", "wait.sleep", "broadcast.copied", "symm.tried"};
+    static const char *const points[] = {"publish", "rounds.share", "wait.sleep", "broadcast.copied", "symm.tried"};
     n_delays = n_strikes = 0;
     for (int i = 0; i < (int)check_count(2, 20); i++) {
         struct plan p = {.point = points[i % 5], .victim = i % N, .after = 1, .signal = SIGKILL, .pool = check_count(256, 1024) << 20, .touch = 1};
@@ -380,7 +380,7 @@ static void killed_beside_hogs(void) {
                 ;
         }
     n_delays = n_strikes = 0;
-    static const char *const points[] = {"publish", "allreduce.reduce", "published", "agree.post", "shrink", "symm.tried"};
+    static const char *const points[] = {"publish", "rounds.share", "published", "agree.post", "shrink", "symm.tried"};
     for (int i = 0; i < (int)check_count(6, 96); i++) {
         struct plan p = {.point = points[i % 6], .victim = i / 6 % N, .after = 1 + (i < 3 ? i : 0), .signal = SIGKILL, .pool = 16 << 20};
         if (strncmp(p.point, "publish", 7) != 0) p.after = 1;

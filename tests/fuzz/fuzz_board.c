@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A peer's control segment as hostile bytes, while this rank runs operations: head, life word, notices, ring of symmetric calls, posts,
+ * A peer's control segment as hostile bytes, while this rank runs operations: head, life word, notices, ring of symmetric calls, mails,
  * phases, aborts.
  *
  * Three ranks lie in this process's memory; this rank is number 1.  Whenever it looks at the clock or passes a test point, the others
@@ -76,14 +76,13 @@ static struct {
 
 static void mirror_slot(int s) {
     const struct comm_slot *mine = &side[ME]->board.slot[s];
-    uint64_t phase = load_relaxed((atom64 *)&mine->phase), current = load_relaxed((atom64 *)&mine->current);
+    uint64_t phase = slot_clock(mine), current = load_relaxed((atom64 *)&mine->current);
     if (mirrored.valid && mirrored.phase[s] == phase && mirrored.current[s] == current) return;
     mirrored.phase[s] = phase;
     mirrored.current[s] = current;
     for (int r = 0; r < N; r += 2) {
         struct comm_slot *his = &side[r]->board.slot[s];
-        memcpy(his->post, mine->post, sizeof his->post);
-        store_relaxed(&his->phase, phase);
+        memcpy((void *)his->mail, (const void *)mine->mail, sizeof his->mail);
         store_relaxed(&his->current, current);
     }
 }
@@ -98,10 +97,10 @@ static void mirror_vote(int s, int i) {
 }
 
 static void mirror(void) {
-    if (!mirrored.valid || mirrored.calls != symm.calls) {
+    if (!mirrored.valid || mirrored.calls != load_relaxed(&symm.calls)) {
         for (int r = 0; r < N; r += 2)
             memcpy((void *)side[r]->board.ring, (const void *)side[ME]->board.ring, RING_TOUCHED * sizeof(struct symm_call));
-        mirrored.calls = symm.calls;
+        mirrored.calls = load_relaxed(&symm.calls);
     }
     for (int s = 0; s < SLOTS_TOUCHED; s++) {
         mirror_slot(s);
@@ -247,7 +246,7 @@ void fuzz_seeds(void) {
     for (int op = 0; op < N_ORDERS; op++) {
         uint8_t s[2 * 5] = {(uint8_t)op, 0, GROUP, 0, (uint8_t)op, 0, SYMM, 0, BARRIER, 0};
         (op < IN_GROUP ? fuzz_good_seed : fuzz_seed)(s, sizeof s);
-        size_t clock = offsetof(struct comm_slot, post[op & 1].payload) + 24; /* of a second group: create_round in comm.c */
+        size_t clock = offsetof(struct comm_slot, mail[op & 1].data) + 24; /* of a second group: create_round in comm.c */
         uint8_t g[] = {GROUP, 0, IN_GROUP, 0, END_GROUP, 0, GROUP, (uint8_t)(1 + 16 * op), 3 << 2, (uint8_t)clock, (uint8_t)(clock >> 8),
                        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, IN_GROUP, 0};
         fuzz_seed(g, sizeof g);
@@ -372,7 +371,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         MUST(fuzz_now - start < 20 * PATIENCE + 5 * NS_PER_S);
         if (rc != SYP_OK) MUST(err_record()->code == rc && err_record()->text[0]);
         for (int s = 0; s < SLOTS_TOUCHED; s++) { /* a clock of ours never goes back, whatever the others say theirs is */
-            uint64_t at = load_relaxed(&side[ME]->board.slot[s].phase);
+            uint64_t at = slot_clock(&side[ME]->board.slot[s]);
             MUST(at >= phase[s]);
             phase[s] = at;
         }

@@ -130,10 +130,10 @@ static void kills(void) {
                                         {"published", 9, SIGKILL, 0, 0},
                                         {NULL, 20, SIGKILL, 0, 0},
                                         {"wait.sleep", 1, SIGKILL, 0, 0},
-                                        {"allreduce.reduce", 3, SIGKILL, 1, 0},
+                                        {"rounds.share", 3, SIGKILL, 1, 0},
                                         {"publish", 6, SIGKILL, 1, 0},
                                         {"published", 7, SIGKILL, 1, 0},
-                                        {"allreduce.reduce", 4, SIGKILL, 2, 0},
+                                        {"rounds.share", 4, SIGKILL, 2, 0},
                                         {"publish", 8, SIGKILL, 2, 0},
                                         {"attach.map", 1, SIGKILL, 4, 0},
                                         {"publish", 1, SIGKILL, 3, 0}};
@@ -155,7 +155,7 @@ static void kills(void) {
 
 static void stops(void) {
     static const struct plan plans[] = {{"publish", 5, SIGSTOP, 0, 300 * (int64_t)NS_PER_MS},
-                                        {"allreduce.reduce", 3, SIGSTOP, 1, 300 * (int64_t)NS_PER_MS}};
+                                        {"rounds.share", 3, SIGSTOP, 1, 300 * (int64_t)NS_PER_MS}};
     for (int i = 0; i < 2; i++) {
         struct ranks r;
         if (!CHECK(ranks_start(&r, N, sizeof(struct told), rank_main, (void *)(uintptr_t)&plans[i]) == 0)) return;

@@ -166,10 +166,10 @@ static int attack_with_own_control(struct world *w, uint64_t seed) {
     uint64_t slot = sizeof(struct control_head) + offsetof(struct board, slot);
     while (os->now() < end) {
         uint64_t x = check_random(&state), how = x % 8, at;
-        struct comm_post *post = &((struct board *)peers_own_body(&w->peers))->slot[0].post[x >> 8 & 1];
+        struct mail *mail = &((struct board *)peers_own_body(&w->peers))->slot[0].mail[x >> 8 & 1];
         if (x >> 9 & 1) { /* buffers that lie anywhere */
-            post->flags = POST_SEND_IN_POOL | POST_RECV_IN_POOL;
-            post->send_off = post->recv_off = check_random(&state) >> (x >> 10 & 31);
+            struct mail_buffers *buffers = (struct mail_buffers *)(void *)mail->data;
+            buffers->send = buffers->recv = check_random(&state) >> (x >> 10 & 31);
             if (x >> 16 & 15) continue;
         }
         at = how < 5 ? slot + (x >> 8) % sizeof(struct comm_slot) : how < 7 ? sizeof(struct control_head) + (x >> 8) % 4096 : (x >> 8) % len;

@@ -95,6 +95,8 @@ static long received_fds(const struct msghdr *msg) {
       (word, expected, timeout_ns), NOTHING(r))                                                                        \
     X(int, futex_wake, SPARED, (const void *word, int n), (word, n), NOTHING(r))                                       \
     X(int, fence_threads, FAILABLE, (void), (), NOTHING(r))                                                            \
+    X(int, fence_ranks_join, FAILABLE, (void), (), NOTHING(r))                                                         \
+    X(int, fence_ranks, SPARED, (void), (), NOTHING(r))                                                                \
     X(int, pid, SPARED, (void), (), NOTHING(r))                                                                        \
     X(int, tid, SPARED, (void), (), NOTHING(r))                                                                        \
     X(int, uid, SPARED, (void), (), NOTHING(r))                                                                        \

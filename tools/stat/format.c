@@ -56,22 +56,9 @@ const char *op_name(uint64_t kind) {
     switch (kind) {
     case STATS_OP_NONE:
         return "none";
-    case STATS_OP_BARRIER:
-        return "barrier";
-    case STATS_OP_BROADCAST:
-        return "broadcast";
-    case STATS_OP_ALLREDUCE:
-        return "allreduce";
-    case STATS_OP_SYMM_MALLOC:
-        return "symm_malloc";
-    case STATS_OP_COMM_CREATE:
-        return "comm_create";
-    case STATS_OP_FINALIZE:
-        return "finalize";
-    case STATS_OP_AGREE:
-        return "comm_agree";
-    case STATS_OP_SHRINK:
-        return "comm_shrink";
+#define X(id, number, name) case STATS_OP_##id: return name;
+        STATS_OP_LIST(X)
+#undef X
     default:
         return "unknown";
     }
@@ -186,6 +173,14 @@ const struct op *view_op(const struct view *v) {
     return best;
 }
 
+/* " 12.3 s", or "" when nobody looked at the clock. */
+static void format_since(char *out, size_t cap, uint64_t since, uint64_t now) {
+    *out = 0;
+    if (since <= STATS_NO_TIME || cap < 2) return;
+    *out = ' ';
+    format_time(out + 1, cap - 1, elapsed(since, now));
+}
+
 /* "allreduce #1042 4 MiB running 12.3 s, waits for rank 5" or "barrier #7 done 0.2 s ago" */
 void format_op(char *out, size_t cap, const struct op *op, uint64_t now) {
     char size[32] = "", time[32], group[64] = "";
@@ -198,7 +193,7 @@ void format_op(char *out, size_t cap, const struct op *op, uint64_t now) {
         format_size(size + 1, sizeof size - 1, op->bytes);
     }
     if (op->comm_id != 0) snprintf(group, sizeof group, " in group %" PRIx64, op->comm_id);
-    format_time(time, sizeof time, elapsed(op->end_ns == 0 ? op->start_ns : op->end_ns, now));
+    format_since(time, sizeof time, op->end_ns == 0 ? op->start_ns : op->end_ns, now);
     int len = snprintf(out, cap, "%s #%" PRIu64 "%s%s ", op_name(op->kind), op->sequence, size, group);
     if (len < 0 || (size_t)len >= cap) return;
     out += len;
@@ -206,13 +201,13 @@ void format_op(char *out, size_t cap, const struct op *op, uint64_t now) {
     if (op->torn)
         snprintf(out, cap, "(changing)");
     else if (op->end_ns == 0 && op->waits_for >= 0)
-        snprintf(out, cap, "running %s, waits for rank %" PRId64, time, op->waits_for);
+        snprintf(out, cap, "running%s, waits for rank %" PRId64, time, op->waits_for);
     else if (op->end_ns == 0)
-        snprintf(out, cap, "running %s", time);
+        snprintf(out, cap, "running%s", time);
     else if (op->result == 0)
-        snprintf(out, cap, "done %s ago", time);
+        snprintf(out, cap, "done%s%s", time, *time ? " ago" : "");
     else
-        snprintf(out, cap, "failed %s ago (%s)", time, result_name(op->result));
+        snprintf(out, cap, "failed%s%s (%s)", time, *time ? " ago" : "", result_name(op->result));
 }
 
 void table_add(struct table *t, const char *cell) {

@@ -50,8 +50,8 @@ static json_t *operation(const struct op *op, uint64_t now) {
     json_object_set_new(o, "bytes", number(op->bytes));
     json_object_set_new(o, "running", json_boolean(op->kind != STATS_OP_NONE && running));
     json_object_set_new(o, "running_s",
-                        running && op->kind != STATS_OP_NONE ? seconds(elapsed(op->start_ns, now)) : json_null());
-    json_object_set_new(o, "ended_ago_s", running ? json_null() : seconds(elapsed(op->end_ns, now)));
+                        running && op->kind != STATS_OP_NONE && op->start_ns ? seconds(elapsed(op->start_ns, now)) : json_null());
+    json_object_set_new(o, "ended_ago_s", op->end_ns <= STATS_NO_TIME ? json_null() : seconds(elapsed(op->end_ns, now)));
     json_object_set_new(o, "waits_for", op->waits_for >= 0 ? json_integer(op->waits_for) : json_null());
     json_object_set_new(o, "result", running ? json_null() : json_string(result_name(op->result)));
     json_object_set_new(o, "torn", json_boolean(op->torn));

@@ -2,6 +2,7 @@
 /* The C face of groups and collectives: handles and options are checked here, everything else below. */
 #include "allocator/process.h"
 #include "allocator/sympool.h"
+#include "collectives/call.h"
 #include "pool/base/status.h"
 
 /* syp_comm * -> group.  Handles are entries of the world's group table, so a stale or foreign one is recognised without being read. */
@@ -119,19 +120,21 @@ int syp_barrier(syp_comm *comm, const syp_call *call) {
     struct comm *c = NULL;
     int64_t timeout;
     int rc = find_call("barrier", comm, call, &c, &timeout);
-    return rc == SYP_OK ? coll_barrier(c, timeout) : rc;
+    return rc == SYP_OK ? coll_run(c, &(struct call){.kind = OP_BARRIER}, timeout) : rc;
 }
 
 int syp_broadcast(void *buf, size_t len, int root, syp_comm *comm, const syp_call *call) {
     struct comm *c = NULL;
     int64_t timeout;
     int rc = find_call("broadcast", comm, call, &c, &timeout);
-    return rc == SYP_OK ? coll_broadcast(c, buf, len, root, timeout) : rc;
+    return rc == SYP_OK ? coll_run(c, &(struct call){.kind = OP_BROADCAST, .recv = buf, .count = len, .root = root}, timeout) : rc;
 }
 
 int syp_allreduce(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, syp_comm *comm, const syp_call *call) {
     struct comm *c = NULL;
     int64_t timeout;
     int rc = find_call("allreduce", comm, call, &c, &timeout);
-    return rc == SYP_OK ? coll_allreduce(c, send, recv, count, (int)dtype, (int)op, timeout) : rc;
+    if (rc != SYP_OK) return rc;
+    struct call what = {.kind = OP_ALLREDUCE, .send = send, .recv = recv, .count = count, .dtype = (int)dtype, .op = (int)op};
+    return coll_run(c, &what, timeout);
 }

@@ -76,39 +76,26 @@ static void take(struct request *r, const char *half) {
 
 static const struct op_moves reduce_moves = {pack, unpack, stage, move, take};
 
-/* Refused: SYP_E*. */
-static int judge(struct request *r, uint64_t count, int dtype, int op, int root) {
-    int rc = r->kind == OP_REDUCE ? call_root(r, root) : SYP_OK;
-    if (rc == SYP_OK) rc = call_reduction(r, count, 1, dtype, op);
+static int judge(struct request *r, const struct call *call) {
+    int rc = r->kind == OP_REDUCE ? call_root(r, call->root) : SYP_OK;
+    if (rc == SYP_OK) rc = call_reduction(r, call->count, 1, call->dtype, call->op);
     if (rc == SYP_OK) rc = call_buffer(r, "send", r->send, r->total);
     if (rc != SYP_OK || !gets_result(r, r->c->me)) return rc;
     rc = call_buffer(r, "recv", r->recv, r->total);
     return rc == SYP_OK ? call_overlap(r, r->total, r->total, 0) : rc;
 }
 
-static int reduce(struct comm *c, int kind, const void *send, void *recv, size_t count, int dtype, int op, int root, int64_t timeout_ns) {
-    struct request r;
-    int rc = request_begin(&r, c, kind, timeout_ns);
-    if (rc != SYP_OK) return rc;
-    r.step = rounds_step;
-    r.moves = &reduce_moves;
-    r.send = send;
-    r.recv = recv;
-    r.count = r.units = count;
-    r.parts = 1;
-    r.pushed = 1;
-    r.sources = r.readers = EVERYBODY;
-    if (!r.error) r.error = judge(&r, count, dtype, op, root);
-    r.send_len = r.total;
-    r.recv_len = gets_result(&r, c->me) ? r.total : 0;
-    r.mailed = r.total <= MAIL_DATA;
-    return request_run(&r);
-}
-
-int coll_allreduce(struct comm *c, const void *send, void *recv, size_t count, int dtype, int op, int64_t timeout_ns) {
-    return reduce(c, OP_ALLREDUCE, send, recv, count, dtype, op, 0, timeout_ns);
-}
-
-int coll_reduce(struct comm *c, const void *send, void *recv, size_t count, int dtype, int op, int root, int64_t timeout_ns) {
-    return reduce(c, OP_REDUCE, send, recv, count, dtype, op, root, timeout_ns);
+void setup_reduce(struct request *r, const struct call *call) {
+    r->step = rounds_step;
+    r->moves = &reduce_moves;
+    r->send = call->send;
+    r->recv = call->recv;
+    r->count = r->units = call->count;
+    r->parts = 1;
+    r->pushed = 1;
+    r->sources = r->readers = EVERYBODY;
+    if (!r->error) r->error = judge(r, call);
+    r->send_len = r->total;
+    r->recv_len = gets_result(r, r->c->me) ? r->total : 0;
+    r->mailed = r->total <= MAIL_DATA;
 }

@@ -30,22 +30,18 @@ static int move(struct request *r) {
 
 static const struct op_moves broadcast_moves = {pack, unpack, stage, move, NULL};
 
-int coll_broadcast(struct comm *c, void *buf, size_t len, int root, int64_t timeout_ns) {
-    struct request r;
-    int rc = request_begin(&r, c, OP_BROADCAST, timeout_ns);
-    if (rc != SYP_OK) return rc;
-    int is_root = c->me == root;
-    r.step = rounds_step;
-    r.moves = &broadcast_moves;
-    r.send = r.recv = buf;
-    r.count = r.units = len;
-    r.parts = 1;
-    r.sources = is_root ? NOBODY : THE_ROOT;
-    r.readers = is_root ? EVERYBODY : NOBODY;
-    if (!r.error) r.error = call_root(&r, root);
-    if (!r.error) r.error = call_bytes(&r, len, 1);
-    if (!r.error) r.error = call_buffer(&r, "buf", buf, len);
-    r.send_len = is_root ? r.total : 0;
-    r.mailed = r.total <= MAIL_DATA;
-    return request_run(&r);
+void setup_broadcast(struct request *r, const struct call *call) {
+    int is_root = r->c->me == call->root;
+    r->step = rounds_step;
+    r->moves = &broadcast_moves;
+    r->send = r->recv = call->recv;
+    r->count = r->units = call->count;
+    r->parts = 1;
+    r->sources = is_root ? NOBODY : THE_ROOT;
+    r->readers = is_root ? EVERYBODY : NOBODY;
+    if (!r->error) r->error = call_root(r, call->root);
+    if (!r->error) r->error = call_bytes(r, call->count, 1);
+    if (!r->error) r->error = call_buffer(r, "buf", call->recv, call->count);
+    r->send_len = is_root ? r->total : 0;
+    r->mailed = r->total <= MAIL_DATA;
 }

@@ -1,8 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Judging the arguments of a collective. */
+/* From a call to its request; judging arguments. */
 #include "collectives/call.h"
 #include "collectives/reduce.h"
 #include "pool/base/status.h"
+
+void call_setup(struct request *r, const struct call *call) {
+    switch (call->kind) {
+    case OP_BARRIER:
+        setup_barrier(r, call);
+        break;
+    case OP_BROADCAST:
+        setup_broadcast(r, call);
+        break;
+    case OP_ALLREDUCE:
+    case OP_REDUCE:
+        setup_reduce(r, call);
+        break;
+    }
+}
+
+int coll_run(struct comm *c, const struct call *call, int64_t timeout_ns) {
+    struct request r;
+    int rc = request_begin(&r, c, call->kind, timeout_ns);
+    if (rc != SYP_OK) return rc;
+    call_setup(&r, call);
+    return request_run(&r);
+}
 
 int call_root(struct request *r, int root) {
     if (root < 0 || root >= r->c->n)

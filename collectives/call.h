@@ -1,12 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arguments of a call, as far as this rank can judge them alone.  Each returns SYP_OK or SYP_EINVAL with the record set; a refused call is
- * posted all the same, so that the other members learn of it.
+ * The call of a collective: what the caller asks for, and what becomes of it.
+ *
+ * Each kind has a setup function in its own file, which judges the arguments as far as this rank can alone, and fills in the request.  A refused call is posted
+ * all the same (r->error), so that the other members learn of it.
  */
 #ifndef SYP_COLLECTIVES_CALL_H
 #define SYP_COLLECTIVES_CALL_H
 
 #include "collectives/request.h"
+
+/* Arguments as of the public function of that kind; those it does not have are 0. */
+struct call {
+    int kind; /* OP_* */
+    const void *send;
+    void *recv;
+    size_t count; /* or bytes */
+    int dtype, op, root;
+    size_t rows, send_stride, recv_stride;
+    const size_t *send_lens, *send_offs, *recv_lens, *recv_offs; /* of the v forms; counts and lens of reduce_scatterv and allgatherv are send_lens */
+};
+
+/* Run it to its end.  timeout_ns: 0 = the default, < 0 = refused. */
+int coll_run(struct comm *c, const struct call *call, int64_t timeout_ns);
+/* Fill in a numbered request. */
+void call_setup(struct request *r, const struct call *call);
+
+void setup_barrier(struct request *r, const struct call *call);
+void setup_broadcast(struct request *r, const struct call *call);
+void setup_reduce(struct request *r, const struct call *call); /* all-reduce, too */
+
+/* For the setup functions.  Each returns SYP_OK, or SYP_EINVAL with the record set. */
 
 /* Sets r->root. */
 int call_root(struct request *r, int root);

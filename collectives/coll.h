@@ -161,15 +161,11 @@ void coll_release(struct coll *k);
 /* Memory for a slot's staging area: SYP_OK or SYP_ENOMEM. */
 int coll_staging(struct coll *k, int slot);
 
-/* Operations.  timeout_ns: 0 = the default. */
-int coll_barrier(struct comm *c, int64_t timeout_ns);
+/* Operations: call.h.  Beside them: */
 /* Where all ranks that can meet do: the world, or the ranks of this host when it spans several. */
 struct comm *coll_meeting(struct coll *c);
 /* The barrier of finalize; the groups are claimed. */
 int coll_finalize(struct comm *world, int64_t timeout_ns);
-int coll_reduce(struct comm *c, const void *send, void *recv, size_t count, int dtype, int op, int root, int64_t timeout_ns);
-int coll_broadcast(struct comm *c, void *buf, size_t len, int root, int64_t timeout_ns);
-int coll_allreduce(struct comm *c, const void *send, void *recv, size_t count, int dtype, int op, int64_t timeout_ns);
 /* Agreed symmetric allocation over the world: offset, or SPACE_NONE with the record set. */
 uint64_t coll_symm_alloc(struct coll *c, uint64_t len, uint64_t align, uint32_t scope);
 

@@ -15,6 +15,7 @@
 #include "pool/base/status.h"
 #include "pool/scope.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/support/ops.h"
 
 #include <errno.h>
 

@@ -7,6 +7,7 @@
 #define TESTS_WORLD_TEST_H
 
 #include "allocator/attach.h"
+#include "tests/support/ops.h"
 
 #include <stdio.h>
 

@@ -8,6 +8,7 @@
 #include "pool/base/log.h"
 #include "pool/base/os.h"
 #include "pool/base/status.h"
+#include "tests/support/ops.h"
 #include "tests/support/check.h"
 #include "tests/support/ranks.h"
 

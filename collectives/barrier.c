@@ -14,7 +14,7 @@ int coll_finalize(struct comm *world, int64_t timeout_ns) {
         *err_record() = world->why;
         return world->broken;
     }
-    request_number(&r, world, OP_FINALIZE, timeout_ns);
+    request_number(&r, world, OP_FINALIZE, timeout_ns, 0);
     r.step = request_meet;
     return request_drive(&r);
 }

@@ -20,9 +20,14 @@ void call_setup(struct request *r, const struct call *call) {
 }
 
 int coll_run(struct comm *c, const struct call *call, int64_t timeout_ns) {
-    struct request r;
-    int rc = request_begin(&r, c, call->kind, timeout_ns);
+    int posted = 0, rc = request_take(c, call->kind);
     if (rc != SYP_OK) return rc;
+    if (timeout_ns >= 0 && quick_run(c, call, &posted)) {
+        request_release(c);
+        return SYP_OK;
+    }
+    struct request r;
+    request_number(&r, c, call->kind, timeout_ns, posted);
     call_setup(&r, call);
     return request_run(&r);
 }

@@ -23,6 +23,8 @@ struct call {
 
 /* Run it to its end.  timeout_ns: 0 = the default, < 0 = refused. */
 int coll_run(struct comm *c, const struct call *call, int64_t timeout_ns);
+/* quick.c: 1 = done.  0 = not; posted: the operation has begun and our mail is out. */
+int quick_run(struct comm *c, const struct call *call, int *posted);
 /* Fill in a numbered request. */
 void call_setup(struct request *r, const struct call *call);
 

@@ -45,6 +45,7 @@ struct comm_member {
 struct comm {
     struct coll *coll;
     int in_use;
+    int ready;                 /* in use, all reached, not broken */
     int slot;                  /* 0 = world */
     int n, me;                 /* members; our number among them */
     struct comm_member *member; /* n, map_alloc'ed */
@@ -103,8 +104,8 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
 /* The mail of the operation begun last: ours, a member's. */
 static inline struct mail *comm_mail(const struct comm *c) { return &c->own->mail[c->sequence & 1]; }
 static inline const struct mail *comm_mail_of(const struct comm *c, int member) { return &c->member[member].slot->mail[c->sequence & 1]; }
-/* Publish the next phase and wake members that sleep on it. */
-void comm_publish(struct comm *c);
+/* Members that sleep on our mail: post.h. */
+void comm_wake(const struct comm *c);
 /* What comm_slot.asleep holds of who sleeps on mail `which` of a rank. */
 static inline uint64_t asleep_on(int rank, int which) { return ((uint64_t)rank + 1) << 1 | (uint64_t)which; }
 /* The largest phase that this rank ever published in a slot. */

@@ -99,13 +99,14 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
     }
     store_relaxed(&c->own->current, 0);
     c->in_use = 1;
+    c->ready = !c->unreachable;
     stats_op_group((unsigned)slot, (uint64_t)slot, (uint64_t)n);
     return SYP_OK;
 }
 
 /* The table of members stays until the slot is used again: see slot_is_free_locked. */
 static void comm_clear(struct comm *c) {
-    c->in_use = 0;
+    c->in_use = c->ready = 0;
     stats_op_group((unsigned)c->slot, 0, 0);
 }
 
@@ -183,17 +184,8 @@ void coll_release(struct coll *c) {
 
 /* ----------------------------------------------------------------------------------------- publish and break */
 
-void comm_publish(struct comm *c) {
-    struct mail *mail = comm_mail(c);
-    uint64_t sleeper = asleep_on(c->coll->peers->me, (int)(c->sequence & 1));
-    TEST_POINT("publish");
-    store_release(&mail->stamp, ++c->phase); /* pairs with wait_reached, and through the fences with wait_sleep */
-    fence_light(c->coll);
-    int wake = 0;
-    for (int m = 0; m < c->n; m++)
-        if (load_relaxed((atom64 *)&c->member[m].slot->asleep) == sleeper) wake = 1;
-    if (__builtin_expect(wake, 0)) os->futex_wake(comm_word(&mail->stamp), INT32_MAX);
-    TEST_POINT("published");
+void comm_wake(const struct comm *c) {
+    os->futex_wake(comm_word(&comm_mail(c)->stamp), INT32_MAX);
 }
 
 /* Tell the members, and wake every one wherever it sleeps: on our mail, or on another member's. */
@@ -217,6 +209,7 @@ static void announce_break(struct comm *c, int code, int culprit, uint64_t seque
 int comm_break(struct comm *c, int code, int culprit, uint64_t sequence) {
     if (c->broken) return code;
     c->broken = code;
+    c->ready = 0;
     announce_break(c, code, culprit, sequence);
     return code;
 }

@@ -102,7 +102,7 @@ static int check_list(const struct comm *parent, const int *ranks, int n) {
 
 /* The parent is taken; it stays taken, so that nobody's mail changes while it is read. */
 static int exchange(struct comm *parent, struct request *r, const struct create_round *mine, int n, int error) {
-    request_number(r, parent, OP_COMM_CREATE, 0);
+    request_number(r, parent, OP_COMM_CREATE, 0, 0);
     r->step = request_meet;
     r->count = (uint64_t)n;
     r->error = error;

@@ -7,14 +7,12 @@
  */
 #include "collectives/request.h"
 #include "bootstrap/transport.h"
-#include "collectives/fence.h"
+#include "collectives/post.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 
 #include <string.h>
-
-#define KIND_SHIFT 56
 
 const char *op_name(int kind) {
     switch (kind) {
@@ -46,6 +44,7 @@ int request_take(struct comm *c, int kind) {
                            "thread", op_name(kind), c->slot);
         return err_operation(op_name(kind));
     }
+    if (__builtin_expect(comm_ready(c), 1)) return SYP_OK;
     int rc = unusable(c, op_name(kind));
     if (rc == SYP_OK) return SYP_OK;
     store_release(&c->busy, 0);
@@ -57,15 +56,16 @@ void request_release(struct comm *c) {
     store_release(&c->busy, 0);        /* pairs with request_take */
 }
 
-void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns) {
+void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns, int posted) {
     memset(r, 0, sizeof *r);
     r->c = c;
     r->kind = kind;
     r->root = -1;
     r->at = (struct mail_buffers){AT_NONE, AT_NONE, 0};
-    r->sequence = ++c->sequence;
+    r->sequence = posted ? c->sequence : comm_begin(c);
+    r->base = c->phase;
+    r->posted = (uint8_t)posted;
     r->timeout_ns = timeout_ns;
-    store_relaxed(&c->own->inside, c->id + 1); /* published by the post; pairs with comm_inside_of */
     if (timeout_ns < 0) /* posted, so that the other members learn that this call is no call */
         r->error = err_set(SYP_EINVAL, "%s: the syp_call is not usable: its size is too small or its timeout_ns negative", op_name(kind));
 }
@@ -82,7 +82,7 @@ void request_clock(struct request *r) {
 
 int request_begin(struct request *r, struct comm *c, int kind, int64_t timeout_ns) {
     int rc = request_take(c, kind);
-    if (rc == SYP_OK) request_number(r, c, kind, timeout_ns);
+    if (rc == SYP_OK) request_number(r, c, kind, timeout_ns, 0);
     return rc;
 }
 
@@ -127,38 +127,24 @@ int request_run(struct request *r) {
 
 /* ------------------------------------------------------------------------------------------------ posting */
 
-static uint64_t what_of(const struct request *r) {
-    return (uint64_t)(r->kind & 0xff) | (uint64_t)(r->dtype & 0xff) << 8 | (uint64_t)(r->op & 0xff) << 16 | (uint64_t)(-r->error & 0xff) << 24 |
-           (uint64_t)(uint32_t)(r->root + 1) << 32;
-}
-
-/* Everything of the mail but its data. */
-static struct mail *address(struct request *r) {
-    struct comm *c = r->c;
-    struct mail *mail = comm_mail(c);
-    mail->call.what = what_of(r);
-    mail->call.count = r->count;
-    mail->call.token = symm_glance(c->coll->symm, &mail->symm_calls) ^ (c->token + r->sequence * 0x9e3779b97f4a7c15ull);
-    mail->comm_id = c->id;
-    mail->sequence = r->sequence;
-    mail->total = r->total;
-    return mail;
+static struct mail *address(const struct request *r) {
+    return post_address(r->c, mail_what(r->kind, r->dtype, r->op, r->error, r->root), r->count, r->total);
 }
 
 static void deliver(struct request *r) {
-    struct comm *c = r->c;
-    store_relaxed(&c->own->current, r->sequence | (uint64_t)r->kind << KIND_SHIFT); /* read by describe_behind */
-    comm_publish(c);
-    r->base = c->phase;
+    post_deliver(r->c, r->kind);
+    r->base = r->c->phase;
 }
 
 void request_post(struct request *r, const void *data, size_t len) {
+    if (r->posted) return;
     struct mail *mail = address(r);
     if (len) memcpy(mail->data, data, len);
     deliver(r);
 }
 
 void request_post_moves(struct request *r) {
+    if (r->posted) return;
     struct mail *mail = address(r);
     if (!r->error && r->mailed)
         r->moves->pack(r, mail->data);

@@ -60,6 +60,7 @@ struct request {
     uint8_t staged_any;   /* some member's buffer is not in its pool */
     struct mail_buffers at; /* ours */
     uint8_t check_state;  /* request_check's own */
+    uint8_t posted;       /* our mail is out already */
     uint64_t sequence;
     uint64_t start, deadline, next_warning, stall; /* ns; start 0 = no clock was read yet; next_warning 0 = never */
     int64_t timeout_ns;
@@ -72,11 +73,22 @@ struct request {
     uint64_t chunk, done, round; /* units per round, units finished, rounds finished */
 };
 
+/* Nothing stands against an operation on a group that is taken: see unusable. */
+static inline int comm_ready(const struct comm *c) {
+    return c->ready && load_relaxed(&c->own->abort_group) != c->id + 1 && (load_relaxed(&c->coll->peers->self->life) & LIFE_DIED) == 0;
+}
+/* Number an operation. */
+static inline uint64_t comm_begin(struct comm *c) {
+    store_relaxed(&c->own->inside, c->id + 1); /* published by the post; pairs with comm_inside_of */
+    return ++c->sequence;
+}
+
 /* Take the group for this thread: SYP_EBUSY, SYP_ESTATE (destroyed), the group's own error when it is broken.  And give it back. */
 int request_take(struct comm *c, int kind);
 void request_release(struct comm *c);
-/* Number an operation of a group that is taken.  timeout_ns: 0 = default, < 0 = the caller's options were not usable. */
-void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns);
+/* Number an operation of a group that is taken.  timeout_ns: 0 = default, < 0 = the caller's options were not usable.  posted: quick.c has done so,
+ * and has posted our mail. */
+void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns, int posted);
 /* Run to the end; the group stays taken, so that the mails stay readable. */
 int request_drive(struct request *r);
 

@@ -12,6 +12,7 @@
  * So a staged message costs one wait a round, and a member fills one half while others still read the other.  A half is filled again only after whoever
  * read it, or stored into it, has published that it is done.
  */
+#include "collectives/post.h"
 #include "collectives/request.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"

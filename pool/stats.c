@@ -310,6 +310,19 @@ void stats_op_group(unsigned slot, uint64_t comm_id, uint64_t n_members) {
     op_written(op);
 }
 
+void stats_op_quick(unsigned slot, enum stats_op_kind kind, uint64_t sequence, uint64_t bytes) {
+    struct stats_op *op = op_write(slot);
+    if (!op) return;
+    store_release(&op->kind, (uint64_t)kind);
+    store_release(&op->sequence, sequence);
+    store_release(&op->bytes, bytes);
+    store_release(&op->start_ns, 0);
+    store_release(&op->end_ns, STATS_NO_TIME);
+    store_release(&op->waits_for, 0);
+    store_release(&op->result, 0);
+    op_written(op);
+}
+
 void stats_op_begin(unsigned slot, enum stats_op_kind kind, uint64_t sequence, uint64_t bytes, uint64_t now) {
     struct stats_op *op = op_write(slot);
     if (!op) return;

@@ -81,19 +81,24 @@ extern _Atomic(struct stats_shard *) stats_shards;
 void stats_add_first(enum stats_id id, uint64_t n); /* stats_add of a thread without a shard */
 
 /* In a shard of the calling thread alone. */
-static inline void stats_bump(struct stats_shard *own, enum stats_id id) {
-    store_relaxed(&own->value[id], load_relaxed(&own->value[id]) + 1);
+static inline void stats_raise_own(struct stats_shard *own, enum stats_id id, uint64_t n) {
+    store_relaxed(&own->value[id], load_relaxed(&own->value[id]) + n);
+}
+static inline void stats_bump(struct stats_shard *own, enum stats_id id) { stats_raise_own(own, id, 1); }
+
+/* The calling thread's shard, NULL when it has none yet. */
+static inline struct stats_shard *stats_own(void) {
+    const struct thread *t = thread_own;
+    return __builtin_expect(t != NULL && t->shard != 0, 1) ? &load_acquire(&stats_shards)[t->shard] : NULL;
 }
 
 /* Counter.  The values pair with the loads of stats_read and the tool: sums only. */
 static inline void stats_add(enum stats_id id, uint64_t n) {
-    const struct thread *t = thread_own;
-    if (__builtin_expect(t != NULL && t->shard != 0, 1)) {
-        atom64 *v = &load_acquire(&stats_shards)[t->shard].value[id];
-        store_relaxed(v, load_relaxed(v) + n); /* this thread alone writes it */
-    } else {
+    struct stats_shard *own = stats_own();
+    if (own)
+        stats_raise_own(own, id, n);
+    else
         stats_add_first(id, n);
-    }
 }
 
 /* Gauge: the last store wins. */
@@ -108,6 +113,8 @@ void stats_op_group(unsigned slot, uint64_t comm_id, uint64_t n_members);
 void stats_op_begin(unsigned slot, enum stats_op_kind kind, uint64_t sequence, uint64_t bytes, uint64_t now);
 void stats_op_started(unsigned slot, uint64_t now); /* when that was not known at stats_op_begin (0) */
 void stats_op_waits(unsigned slot, int rank);       /* -1 = nobody */
+/* All of it at once, of an operation that ended well before anybody looked at the clock. */
+void stats_op_quick(unsigned slot, enum stats_op_kind kind, uint64_t sequence, uint64_t bytes);
 /* now: may be STATS_NO_TIME. */
 void stats_op_end(unsigned slot, int result, uint64_t now);
 

@@ -30,6 +30,15 @@ typedef _Atomic uint64_t atom64;
 #define cas_acq_rel(p, expected, desired)                                                                              \
     atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_acq_rel, memory_order_acquire)
 
+/* Bring a line here for writing, so that a store to it later does not wait. */
+static inline void prefetch_write(const void *p) {
+#if defined(__x86_64__)
+    __asm__ __volatile__("prefetchw %0" ::"m"(*(const char *)p)); /* gcc would not choose it for the oldest processors, where it is a no-op */
+#else
+    __builtin_prefetch(p, 1);
+#endif
+}
+
 /* Tell the processor that this is a spin loop. */
 static inline void cpu_relax(void) {
 #if defined(__x86_64__) || defined(__i386__)

@@ -12,6 +12,12 @@
 #include "collectives/coll.h"
 #include "pool/base/os.h"
 
+/* ThreadSanitizer does not know fences; what they order here are atomics, in which it sees no race without them. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wtsan"
+#endif
+
 static inline void fence_light(const struct coll *k) {
     if (__builtin_expect(k->fences, 0))
         atomic_thread_fence(memory_order_seq_cst);
@@ -23,5 +29,9 @@ static inline void fence_heavy(const struct coll *k) {
     atomic_thread_fence(memory_order_seq_cst);
     if (!k->fences) (void)os->fence_ranks();
 }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 #endif

@@ -34,6 +34,13 @@ static uint64_t layout_digest(void) {
 
 /* ------------------------------------------------------------------------------------------------ the steps */
 
+/* Room for a part of each rank that may ever be there. */
+static uint64_t staging_size(const struct world *w) {
+    int most = (int)conf_int(CONF_MAX_WORLD) > w->who.n_ranks ? (int)conf_int(CONF_MAX_WORLD) : w->who.n_ranks;
+    uint64_t asked = conf_size(CONF_STAGING_SIZE), least = coll_least_staging(most);
+    return round_up(asked > least ? asked : least, os_page_size());
+}
+
 static int up_settings(struct world *w) {
     const syp_config *a = &w->asked;
     int rc = launch_detect(a->rank, a->n_ranks, a->addr, a->job, &w->who);
@@ -56,7 +63,10 @@ static int up_settings(struct world *w) {
     w->coll_conf = (struct coll_conf){.timeout_ns = a->timeout_ns ? a->timeout_ns : conf_int(CONF_TIMEOUT),
                                       .stall_ns = conf_int(CONF_STALL_WARNING),
                                       .spin_ns = conf_int(CONF_SPIN),
-                                      .staging = round_up(conf_size(CONF_STAGING_SIZE), os_page_size())};
+                                      .algorithm = (int)conf_int(CONF_COLL_ALGORITHM),
+                                      .one_shot = conf_size(CONF_COLL_ONE_SHOT),
+                                      .chunk = conf_size(CONF_COLL_CHUNK),
+                                      .staging = staging_size(w)};
     return SYP_OK;
 }
 
@@ -133,6 +143,7 @@ static struct hello make_hello(const struct world *w) {
                       .rank = w->who.rank,
                       .n_ranks = w->who.n_ranks,
                       .page_size = (uint32_t)os_page_size(),
+                      .settings = coll_conf_digest(&w->coll_conf),
                       .staging_size = w->coll_conf.staging};
     text_copy(h.job, sizeof h.job, w->who.job);
     struct roster_entry *self = &h.self;

@@ -51,7 +51,7 @@ static const struct field {
     {get_staging, "has staging_size", "have staging_size", "has", "have", 0,
      "give all ranks the same SYMPOOL_STAGING_SIZE"},
     {get_settings, "has settings digest", "have settings digest", "has", "have", 1,
-     "give all ranks the same SYMPOOL_* environment"},
+     "give all ranks the same SYMPOOL_COLL_* environment"},
 };
 #define N_FIELDS (sizeof fields / sizeof *fields)
 

@@ -50,7 +50,7 @@ struct hello {
     char job[64];
     struct roster_entry self; /* addr, host_index not sent; generation 0 = new */
     uint32_t page_size;
-    uint64_t settings;     /* digest of the settings that must agree (staging size ...) */
+    uint64_t settings;     /* digest of the other settings that must agree */
     uint64_t staging_size; /* so that a difference can be named */
     uint64_t member_of;    /* nonce of the job this rank is already part of and comes back to; 0 = it is new */
     uint32_t epoch;        /* of that job, see struct roster; 0 = it is new */

@@ -28,7 +28,7 @@ static int move(struct request *r) {
     return SYP_OK;
 }
 
-static const struct op_moves broadcast_moves = {pack, unpack, stage, move, NULL};
+static const struct op_moves broadcast_moves = {.pack = pack, .unpack = unpack, .stage = stage, .move = move};
 
 void setup_broadcast(struct request *r, const struct call *call) {
     int is_root = r->c->me == call->root;

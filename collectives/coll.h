@@ -25,12 +25,22 @@ enum op_kind {
 };
 const char *op_name(int kind);
 
+/* How reductions work: SYMPOOL_COLL_ALGORITHM. */
+enum coll_algorithm { COLL_AUTO, COLL_ONE_SHOT, COLL_PUSH, COLL_PULL };
+
 struct coll_conf {
     int64_t timeout_ns; /* default deadline of an operation */
     int64_t stall_ns;   /* first warning about a slow member; 0 = never */
     int64_t spin_ns;    /* how long to spin before sleeping */
     uint64_t staging;   /* bytes of a staging area, one per rank and group, equal on all ranks; multiple of the page size */
+    /* equal on all ranks, too: coll_conf_digest */
+    int algorithm;      /* enum coll_algorithm */
+    uint64_t one_shot;  /* COLL_AUTO: largest message that every member reduces as a whole */
+    uint64_t chunk;     /* bytes staged at a time, at most half a staging area; 0 = that */
 };
+uint64_t coll_conf_digest(const struct coll_conf *conf);
+/* The smallest staging area for so many ranks: a pair of cache lines for each in both halves. */
+static inline uint64_t coll_least_staging(int n) { return 2 * CACHE_LINE * (uint64_t)n; }
 
 /* What this rank knows of a member of a group. */
 struct comm_member {
@@ -55,6 +65,7 @@ struct comm {
     uint64_t phase;            /* ours, as published */
     uint64_t sequence;         /* operations begun */
     uint64_t token;            /* what mail_call.token is made from */
+    uint64_t halves;           /* rounds finished: the next one uses the other half of the staging area */
     uint64_t agreements;       /* agreements reached (agree.c) */
     int unreachable;           /* 1 + first member on another host; 0 = all are reached */
     int wants_slot;            /* its members are about to make a group of it; under coll.lock */
@@ -79,6 +90,7 @@ struct coll {
     struct comm *maker;        /* the parent whose members are choosing a slot just now: one at a time, or two would choose the same */
     /* Part of this struct, and not cleared by coll_close, so that a late caller finds a busy group, not freed memory. */
     struct comm comm[COMM_SLOTS];
+    uint64_t mail_max;         /* largest reduction that travels in the mails */
     uint8_t staging_ready[COMM_SLOTS]; /* 1 once the group's staging area has memory; used by the one thread inside the group */
 };
 

@@ -86,7 +86,7 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
     c->token = token_of(c->id);
     store_release(&c->own->mail[0].stamp, start); /* so that ids and clocks never repeat, also of a group that is not used */
     store_release(&c->own->mail[1].stamp, start);
-    c->sequence = c->agreements = c->symm_agreed = 0;
+    c->sequence = c->agreements = c->symm_agreed = c->halves = 0;
     c->broken = c->unreachable = c->wants_slot = 0;
     c->hazard_len = 0;
     store_relaxed(&c->own->inside, 0);
@@ -112,6 +112,10 @@ static void comm_clear(struct comm *c) {
 
 /* ------------------------------------------------------------------------------------------------ the world */
 
+uint64_t coll_conf_digest(const struct coll_conf *conf) {
+    return token_of(token_of(token_of((uint64_t)conf->algorithm) ^ conf->one_shot) ^ conf->chunk);
+}
+
 void coll_look_at_fences(struct coll *c) {
     const struct peers *p = c->peers;
     c->fences = 0;
@@ -134,6 +138,7 @@ int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, c
     c->symm = s;
     c->heap = h;
     c->conf = *conf;
+    c->mail_max = conf->algorithm == COLL_AUTO || conf->algorithm == COLL_ONE_SHOT ? MAIL_DATA : 0;
     coll_look_at_fences(c);
     memset(c->staging_ready, 0, sizeof c->staging_ready);
     int rc = open_group(c, WORLD_SLOT, 0);

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define LOOKS 400        /* at a mail, before the request waits */
-#define LOOKS_CROWDED 20 /* whoever we wait for may need this processor */
+#define LOOKS_CROWDED 2  /* whoever we wait for may need this processor */
 #define LOOKS_HASTY 60   /* the first of them without a pause between, which is as long as it takes a line to come */
 
 /* What travels in our mail. */
@@ -60,7 +60,7 @@ static int parcel_of(const struct comm *c, const struct call *call, struct parce
         op = call->op;
         if (count > MAIL_DATA || !reduce_size(dtype) || !reduce_op_known(op)) return 0;
         len = count * reduce_size(dtype);
-        if (len > MAIL_DATA || !call->send || !call->recv) return 0;
+        if (len > c->coll->mail_max || !call->send || !call->recv) return 0;
         if (call->send != call->recv && !apart(call->send, call->recv, len)) return 0;
         p->data = call->send;
         break;

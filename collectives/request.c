@@ -96,6 +96,7 @@ static void count_done(const struct request *r) {
     if (!r->total) return;
     stats_add(STAT_OP_BYTES, r->total);
     stats_add(r->mailed ? STAT_MAILED : r->staged_any ? STAT_STAGED : STAT_ZERO_COPY, 1);
+    if (r->one_shot && !r->mailed) stats_add(STAT_ONE_SHOT, 1);
 }
 
 int request_drive(struct request *r) {
@@ -273,9 +274,8 @@ static uint64_t staging_off(const struct comm *c) {
 /* A member's buffer, or its half of the running round. */
 static char *place(const struct request *r, int rank, uint64_t off, uint64_t at, uint64_t staged_at, uint64_t len) {
     const struct peers *p = r->c->coll->peers;
-    uint64_t half = staging_half(r);
     if (off != AT_STAGED) return off + at < off ? NULL : transport_shm.address(p, rank, SEGMENT_DATA, off + at, len);
-    return transport_shm.address(p, rank, SEGMENT_EXCHANGE, staging_off(r->c) + (r->round & 1) * half + staged_at, len);
+    return transport_shm.address(p, rank, SEGMENT_EXCHANGE, staging_off(r->c) + half_of(r, r->round) + staged_at, len);
 }
 
 char *request_source(const struct request *r, int member, uint64_t at, uint64_t staged_at, uint64_t len) {

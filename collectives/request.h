@@ -26,7 +26,9 @@ struct op_moves {
     void (*stage)(const struct request *r, uint64_t at, uint64_t n, char *half);
     /* All inputs of the round are readable: do this rank's share.  SYP_OK, or an error that broke the group. */
     int (*move)(struct request *r);
-    /* All shares are done: our result from our half of the staging area.  Only if our receive buffer is outside the pool and others store into it. */
+    /* Optional.  All shares are done, and what others need of ours is readable: fetch theirs.  As move. */
+    int (*fetch)(struct request *r);
+    /* All shares are done: our result from our half of the staging area.  Optional.  Only if our receive buffer is outside the pool and others store into it. */
     void (*take)(struct request *r, const char *half);
 };
 
@@ -52,6 +54,8 @@ struct request {
     enum whose sources;   /* whose data this member reads, or who stores into its buffers */
     enum whose readers;   /* who reads its data, or whom it stores to: they must be done before it goes on */
     uint8_t pushed;       /* the members store into each other's receive buffers */
+    uint8_t one_shot;     /* every member does the whole of it for itself */
+    uint8_t always_staged; /* the others may not read our send buffer where it lies: we overwrite it meanwhile */
     uint8_t mailed;       /* the data travels in the mails */
     const void *data;     /* of request_meet: data_len bytes, at most MAIL_DATA */
     size_t data_len;
@@ -132,7 +136,8 @@ int request_corrupt(struct request *r, int member, const char *field, uint64_t v
 int request_staging(struct request *r);
 /* Bytes of a half of a staging area, and ours of round k. */
 static inline uint64_t staging_half(const struct request *r) { return r->c->coll->conf.staging / 2; }
-static inline char *request_half(const struct request *r, uint64_t round) { return r->staging + (round & 1) * staging_half(r); }
+static inline uint64_t half_of(const struct request *r, uint64_t round) { return ((r->c->halves + round) & 1) * staging_half(r); }
+static inline char *request_half(const struct request *r, uint64_t round) { return r->staging + half_of(r, round); }
 /* 1 if [p, p + len) lies in this rank's pool; off: its offset. */
 int request_in_pool(const struct request *r, const void *p, uint64_t len, uint64_t *off);
 

@@ -46,7 +46,8 @@
     X(STAT_CLAIMS_REFUSED, "claims_refused", STATS_COUNTER, STATS_UNIT_COUNT, "attaches refused since another process holds the rank")      \
     X(STAT_HEAP_DAMAGE, "heap_damage", STATS_COUNTER, STATS_UNIT_COUNT, "pieces of damage that the debug mode found")    \
     X(STAT_PURGED, "purged", STATS_COUNTER, STATS_UNIT_BYTES, "free memory given back to the system")                    \
-    X(STAT_MAILED, "mailed_ops", STATS_COUNTER, STATS_UNIT_COUNT, "collectives whose data travelled with the first flag")
+    X(STAT_MAILED, "mailed_ops", STATS_COUNTER, STATS_UNIT_COUNT, "collectives whose data travelled with the first flag") \
+    X(STAT_ONE_SHOT, "one_shot_ops", STATS_COUNTER, STATS_UNIT_COUNT, "larger reductions that every member did as a whole")
 
 enum stats_id {
 #define X(id, name, kind, unit, help) id,

@@ -10,6 +10,7 @@
 
 #include <hwloc.h>
 #include <numa.h>
+#include <numaif.h>
 
 #include <stdint.h>
 #include <stdio.h>
@@ -114,9 +115,9 @@ static int check_rank(int rank, int size, const char **why) {
 }
 
 /* Nodes whose memory the process may not use (cpuset.mems) are left out: asking for them makes mbind fail as a whole.
- */
+ * Where the question is refused (docker's seccomp filter) libnuma would say none, and write to stderr. */
 static void keep_permitted(hwloc_bitmap_t nodes) {
-    if (numa_available() < 0) return;
+    if (get_mempolicy(NULL, NULL, 0, NULL, 0) != 0 || numa_available() < 0) return;
     struct bitmask *permitted = numa_get_mems_allowed();
     if (!permitted) return;
     int most = numa_max_node();

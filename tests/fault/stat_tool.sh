@@ -91,7 +91,7 @@ start torn t-$$-a 3 6
 start right t-$$-b:7 0 1
 tool
 expect list 0 "^JOB +RANK +PID +ALIVE +STATE +UP +POOL +SYMM +OPERATION$"
-expect list_running 0 "^t-$$-a +0/6 +$P0 +yes +attached +[0-9.]+ m?s +4 MiB / 1 GiB +1 MiB +allreduce #1042 4 MiB running 12\.[0-9] s, waits for rank 5$"
+expect list_running 0 "^t-$$-a +0/6 +$P0 +yes +attached +[0-9.]+ m?s +4 MiB / 1 GiB +1 MiB +allreduce #1042 4 MiB running (1[2-9]|[2-9][0-9])\.[0-9] s, waits for rank 5$"
 expect list_done 0 "^t-$$-a +1/6 .* barrier #7 done [0-9.]+ m?s ago$"
 expect list_failed 0 "^t-$$-a +2/6 .* allreduce #9 512 B failed [0-9.]+ m?s ago \(SYP_EPEER\)$"
 expect list_torn 0 "^t-$$-a +3/6 .* allreduce #7 64 B \(changing\)$"

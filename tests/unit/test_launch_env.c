@@ -70,8 +70,9 @@ static int detect(const char *env, struct launch *l) {
 #define OWN "SYMPOOL_RANK=6 SYMPOOL_WORLD_SIZE=7 SYMPOOL_ADDR=tcp://127.0.0.1:3366 SYMPOOL_JOB=mine"
 
 static void knows_each_launcher(void) {
-    char pmi_job[64];
-    snprintf(pmi_job, sizeof pmi_job, "pmi-%d", (int)getppid());
+    char pmi_job[64] = "";
+    /* the first process of a pid namespace has a parent without a number there */
+    if (getppid() > 0) snprintf(pmi_job, sizeof pmi_job, "pmi-%d", (int)getppid());
     const struct {
         const char *env, *source, *job;
         int rank, n, local_rank, local_size, restart;

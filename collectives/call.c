@@ -42,7 +42,8 @@ int call_root(struct request *r, int root) {
 int call_bytes(struct request *r, uint64_t len, uint64_t parts) {
     uint64_t total;
     if (__builtin_mul_overflow(len, parts, &total) || total > PTRDIFF_MAX)
-        return err_set(SYP_EINVAL, "%s: %llu parts of %llu bytes exceed PTRDIFF_MAX", op_name(r->kind), (unsigned long long)parts, (unsigned long long)len);
+        return err_set(SYP_EINVAL, "%s: len is %llu; %llu times as many bytes exceed PTRDIFF_MAX", op_name(r->kind), (unsigned long long)len,
+                       (unsigned long long)parts);
     r->unit = 1;
     r->total = total;
     return SYP_OK;
@@ -52,11 +53,10 @@ int call_reduction(struct request *r, uint64_t count, uint64_t parts, int dtype,
     uint64_t size = reduce_size(dtype), len;
     if (!size) return err_set(SYP_EINVAL, "%s: dtype %d is not one of SYP_FLOAT32, SYP_FLOAT64, SYP_INT32, SYP_INT64", op_name(r->kind), dtype);
     if (!reduce_op_known(op)) return err_set(SYP_EINVAL, "%s: op %d is not one of SYP_SUM, SYP_MIN, SYP_MAX", op_name(r->kind), op);
-    if (__builtin_mul_overflow(count, size, &len))
+    if (__builtin_mul_overflow(count, size, &len) || len > PTRDIFF_MAX / parts)
         return err_set(SYP_EINVAL, "%s: count is %llu; so many elements of %s exceed PTRDIFF_MAX bytes", op_name(r->kind), (unsigned long long)count,
                        reduce_dtype_name(dtype));
-    int rc = call_bytes(r, len, parts);
-    if (rc != SYP_OK) return rc;
+    r->total = len * parts;
     r->unit = size;
     r->dtype = dtype;
     r->op = op;

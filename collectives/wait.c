@@ -124,7 +124,10 @@ static int give_up_aborted(struct request *r, int member) {
     else
         err_set(code, "%s %llu on group %d: rank %d gave the group up in operation %llu because rank %d (pid %d) %s",
                 op_name(r->kind), (unsigned long long)r->sequence, r->c->slot, from, (unsigned long long)(why >> 32), culprit, pid,
-                code == SYP_EPEER ? "died or left" : culprit == me ? "(this one) was too late" : "did not arrive in time");
+                code == SYP_EPEER                            ? "died or left"
+                : (why & 0xff) == (unsigned)-SYP_EABORTED    ? "has aborted or shrunk it"
+                : culprit == me                              ? "(this one) was too late"
+                                                             : "did not arrive in time");
     err_peer(culprit, pid);
     return comm_break(r->c, code, culprit, r->sequence);
 }

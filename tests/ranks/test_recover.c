@@ -400,7 +400,9 @@ static int aborted(struct world *w, void *arg) {
     void *failed = NULL;
     if (w->who.rank == 0) {
         int rc = SYP_OK;
-        os->sleep(20 * NS_PER_MS);
+        while (load_acquire((atom64 *)&c->member[1].slot->abort_group) != c->id + 1) /* pairs with announce_break */
+            os->sleep(NS_PER_MS);
+        os->sleep(5 * NS_PER_MS);
         rc = coll_barrier(c, 0);
         NEED(w, rc == SYP_EABORTED && err_record()->peer == 1);
     } else {

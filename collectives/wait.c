@@ -26,7 +26,7 @@
 
 #define SPINS_PER_LOOK 64  /* phases are looked at this often between two looks at the clock */
 #define CROWDED_SPINS 5
-#define CROWDED_YIELDS 200 /* a turn of another rank each, or half a microsecond when there is none */
+#define CROWDED_YIELDS_NS (200 * NS_PER_US)
 #define FIRST_SLICE (1 * NS_PER_MS)
 #define LAST_SLICE (8 * NS_PER_MS) /* bounds how late a death is seen: 20 ms is promised */
 
@@ -195,7 +195,8 @@ static int wait_awake(const struct request *r) {
             if (reached(r)) return 1;
             cpu_relax();
         }
-        for (int i = 0; i < CROWDED_YIELDS; i++) {
+        /* a yield may last as long as all others want to run */
+        for (uint64_t end = os->now() + CROWDED_YIELDS_NS; os->now() < end;) {
             os->yield();
             if (reached(r)) return 1;
         }

@@ -65,6 +65,7 @@ static int up_settings(struct world *w) {
                                       .spin_ns = conf_int(CONF_SPIN),
                                       .algorithm = (int)conf_int(CONF_COLL_ALGORITHM),
                                       .one_shot = conf_size(CONF_COLL_ONE_SHOT),
+                                      .threads = (int)conf_int(CONF_COLL_THREADS),
                                       .chunk = conf_size(CONF_COLL_CHUNK),
                                       .staging = staging_size(w)};
     return SYP_OK;

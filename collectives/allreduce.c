@@ -13,6 +13,7 @@
  */
 #include "collectives/call.h"
 #include "collectives/reduce.h"
+#include "collectives/share.h"
 #include "pool/base/os.h"
 #include "pool/base/status.h"
 
@@ -52,8 +53,8 @@ static void stage(const struct request *r, uint64_t at, uint64_t n, char *half) 
     uint64_t begin, len, size = r->unit;
     own_slice(r, n, &begin, &len);
     const char *send = (const char *)r->send + at * size;
-    memcpy(half, send, begin * size);
-    memcpy(half + (begin + len) * size, send + (begin + len) * size, (n - begin - len) * size);
+    share_copy(&r->c->coll->crew, half, send, begin * size);
+    share_copy(&r->c->coll->crew, half + (begin + len) * size, send + (begin + len) * size, (n - begin - len) * size);
 }
 
 /* Elements begin .. begin + len of the round in all members' buffers. */
@@ -81,7 +82,7 @@ static int push(struct request *r) {
         dst[n_dst] = request_target(r, m, (r->done + begin) * size, begin * size, len * size);
         if (!dst[n_dst++]) return request_corrupt(r, m, "receive offset", c->member[m].at.recv);
     }
-    reduce_push(dst, n_dst, src, c->n, len, r->dtype, r->op);
+    share_reduce(&c->coll->crew, dst, n_dst, src, c->n, len, r->dtype, r->op);
     return SYP_OK;
 }
 
@@ -89,8 +90,8 @@ static void take(struct request *r, const char *half) {
     uint64_t begin, len, size = r->unit, n = rounds_now(r);
     own_slice(r, n, &begin, &len);
     char *recv = (char *)r->recv + r->done * size;
-    memcpy(recv, half, begin * size);
-    memcpy(recv + (begin + len) * size, half + (begin + len) * size, (n - begin - len) * size);
+    share_copy(&r->c->coll->crew, recv, half, begin * size);
+    share_copy(&r->c->coll->crew, recv + (begin + len) * size, half + (begin + len) * size, (n - begin - len) * size);
 }
 
 static const struct op_moves push_moves = {.pack = pack, .unpack = unpack, .stage = stage, .move = push, .take = take};
@@ -98,7 +99,7 @@ static const struct op_moves push_moves = {.pack = pack, .unpack = unpack, .stag
 /* ---------------------------------------------------------------------------------------------------- one-shot */
 
 static void stage_all(const struct request *r, uint64_t at, uint64_t n, char *half) {
-    memcpy(half, (const char *)r->send + at * r->unit, n * r->unit);
+    share_copy(&r->c->coll->crew, half, (const char *)r->send + at * r->unit, n * r->unit);
 }
 
 static int reduce_all(struct request *r) {
@@ -107,7 +108,7 @@ static int reduce_all(struct request *r) {
     char *dst = (char *)r->recv + r->done * r->unit;
     uint64_t n = rounds_now(r);
     int rc = sources(r, 0, n, src);
-    if (rc == SYP_OK) reduce_push(&dst, 1, src, r->c->n, n, r->dtype, r->op);
+    if (rc == SYP_OK) share_reduce(&r->c->coll->crew, &dst, 1, src, r->c->n, n, r->dtype, r->op);
     return rc;
 }
 
@@ -126,7 +127,7 @@ static int reduce_own(struct request *r) {
     if (rc != SYP_OK) return rc;
     dst[0] = (char *)r->recv + (r->done + begin) * size;
     dst[1] = r->at.recv == AT_STAGED ? request_half(r, r->round) + begin * size : NULL;
-    reduce_push(dst, dst[1] ? 2 : 1, src, r->c->n, len, r->dtype, r->op);
+    share_reduce(&r->c->coll->crew, dst, dst[1] ? 2 : 1, src, r->c->n, len, r->dtype, r->op);
     return SYP_OK;
 }
 
@@ -137,7 +138,7 @@ static int fetch(struct request *r) {
         if (m == r->c->me || len == 0) continue;
         const char *from = request_target(r, m, (r->done + begin) * size, begin * size, len * size);
         if (!from) return request_corrupt(r, m, "receive offset", r->c->member[m].at.recv);
-        memcpy((char *)r->recv + (r->done + begin) * size, from, len * size);
+        share_copy(&r->c->coll->crew, (char *)r->recv + (r->done + begin) * size, from, len * size);
     }
     return SYP_OK;
 }

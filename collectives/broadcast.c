@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Broadcast.  Small: the data travels in the root's mail.  Else everybody copies from where it lies, in the root's pool or its staging area. */
 #include "collectives/call.h"
+#include "collectives/share.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 
@@ -15,7 +16,7 @@ static void unpack(struct request *r) {
 }
 
 static void stage(const struct request *r, uint64_t at, uint64_t n, char *half) {
-    memcpy(half, (const char *)r->send + at, n);
+    share_copy(&r->c->coll->crew, half, (const char *)r->send + at, n);
 }
 
 static int move(struct request *r) {
@@ -23,7 +24,7 @@ static int move(struct request *r) {
     uint64_t n = rounds_now(r);
     const char *from = request_source(r, r->root, r->done, 0, n);
     if (!from) return request_corrupt(r, r->root, "offset", r->c->member[r->root].at.send);
-    memcpy((char *)r->recv + r->done, from, n);
+    share_copy(&r->c->coll->crew, (char *)r->recv + r->done, from, n);
     TEST_POINT("broadcast.copied");
     return SYP_OK;
 }

@@ -13,6 +13,7 @@
 #include "bootstrap/life.h"
 #include "bootstrap/peers.h"
 #include "collectives/board.h"
+#include "collectives/crew.h"
 #include "pool/heap.h"
 #include "pool/stats.h"
 #include "pool/symm.h"
@@ -33,6 +34,7 @@ struct coll_conf {
     int64_t stall_ns;   /* first warning about a slow member; 0 = never */
     int64_t spin_ns;    /* how long to spin before sleeping */
     uint64_t staging;   /* bytes of a staging area, one per rank and group, equal on all ranks; multiple of the page size */
+    int threads;       /* of this rank for a large operation, 0 = by the processors */
     /* equal on all ranks, too: coll_conf_digest */
     int algorithm;      /* enum coll_algorithm */
     uint64_t one_shot;  /* COLL_AUTO: largest message that every member reduces as a whole */
@@ -90,6 +92,7 @@ struct coll {
     struct comm *maker;        /* the parent whose members are choosing a slot just now: one at a time, or two would choose the same */
     /* Part of this struct, and not cleared by coll_close, so that a late caller finds a busy group, not freed memory. */
     struct comm comm[COMM_SLOTS];
+    struct crew crew;
     uint64_t mail_max;         /* largest reduction that travels in the mails */
     uint8_t staging_ready[COMM_SLOTS]; /* 1 once the group's staging area has memory; used by the one thread inside the group */
 };

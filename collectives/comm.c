@@ -131,6 +131,14 @@ static int open_group(struct coll *c, int slot, int same_host) {
     return comm_fill(c, slot, 0, ranks, n);
 }
 
+#define MOST_THREADS 8 /* by default: memory is the limit then */
+static int helpers_of(const struct coll *c) {
+    int share = c->peers->n_local ? c->peers->n_processors / c->peers->n_local : 1, own = os->processors(NULL, 0);
+    if (c->conf.threads) return c->conf.threads - 1;
+    if (share > own) share = own;
+    return (share < 1 ? 1 : share < MOST_THREADS ? share : MOST_THREADS) - 1;
+}
+
 int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, const struct coll_conf *conf) {
     c->lock = (struct lock)LOCK_INIT(LOCK_COMM);
     c->maker = NULL;
@@ -140,6 +148,7 @@ int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, c
     c->conf = *conf;
     c->mail_max = conf->algorithm == COLL_AUTO || conf->algorithm == COLL_ONE_SHOT ? MAIL_DATA : 0;
     coll_look_at_fences(c);
+    crew_open(&c->crew, helpers_of(c));
     memset(c->staging_ready, 0, sizeof c->staging_ready);
     int rc = open_group(c, WORLD_SLOT, 0);
     if (rc == SYP_OK && c->comm[WORLD_SLOT].unreachable) rc = open_group(c, HOST_SLOT, 1);
@@ -153,6 +162,7 @@ struct comm *coll_meeting(struct coll *c) {
 }
 
 void coll_close(struct coll *c) {
+    crew_close(&c->crew);
     for (int i = 0; i < COMM_SLOTS; i++) {
         struct comm *g = &c->comm[i];
         if (g->in_use) comm_clear(g);

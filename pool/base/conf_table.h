@@ -30,6 +30,7 @@ CONF(CONF_DEBUG_DAMAGE, "SYMPOOL_DEBUG_DAMAGE", CONF_ENUM, "report", NULL, NULL,
 CONF(CONF_STAGING_SIZE, "SYMPOOL_STAGING_SIZE", CONF_SIZE, "1M", "4K", "64M", NULL, "bytes per rank and group through which collectives move buffers that lie outside the pool, in two halves")
 CONF(CONF_COLL_ALGORITHM, "SYMPOOL_COLL_ALGORITHM", CONF_ENUM, "auto", NULL, NULL, "auto|one-shot|push|pull", "how reductions work: by size; everyone reduces everything; each its slice, storing the result into all buffers; the same, and all fetch it (no rank writes another's pool)")
 CONF(CONF_COLL_ONE_SHOT, "SYMPOOL_COLL_ONE_SHOT", CONF_SIZE, "2K", "0", "1T", NULL, "largest message that every rank reduces as a whole with SYMPOOL_COLL_ALGORITHM=auto; above, each its slice")
+CONF(CONF_COLL_THREADS, "SYMPOOL_COLL_THREADS", CONF_INT, "0", "0", "64", NULL, "threads of this rank that share large collectives, the caller among them; 0: its part of the processors, at most 8")
 CONF(CONF_COLL_CHUNK, "SYMPOOL_COLL_CHUNK", CONF_SIZE, "256K", "1K", "32M", NULL, "bytes that a rank stages at a time, at most half of SYMPOOL_STAGING_SIZE")
 CONF(CONF_JOIN_TIMEOUT, "SYMPOOL_JOIN_TIMEOUT", CONF_DURATION, "30s", "1ms", "24h", NULL, "deadline of syp_init")
 CONF(CONF_TIMEOUT, "SYMPOOL_TIMEOUT", CONF_DURATION, "300s", "1ms", "24h", NULL, "default deadline of a collective")

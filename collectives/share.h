@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Large reductions and copies, shared among this rank's threads.  The bits do not depend on how many there are. */
+#ifndef SYP_COLLECTIVES_SHARE_H
+#define SYP_COLLECTIVES_SHARE_H
+
+#include "collectives/crew.h"
+
+#include <stddef.h>
+
+/* reduce_push and memcpy otherwise. */
+void share_reduce(struct crew *c, char *const *dst, int n_dst, const char *const *src, int n, size_t count, int dtype, int op);
+void share_copy(struct crew *c, void *dst, const void *src, size_t len);
+
+#endif

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The C face of groups and collectives: handles and options are checked here, everything else below. */
+/* The C face of groups: handles and options are checked here, everything else below. */
+#include "allocator/groups.h"
 #include "allocator/process.h"
-#include "allocator/sympool.h"
-#include "collectives/call.h"
 #include "pool/base/status.h"
 
-/* syp_comm * -> group.  Handles are entries of the world's group table, so a stale or foreign one is recognised without being read. */
-static int find_group(const char *call, const syp_comm *handle, struct comm **out) {
+/* Handles are entries of the world's group table, so a stale or foreign one is recognised without being read. */
+int find_group(const char *call, const syp_comm *handle, struct comm **out) {
     struct world *w;
     int rc = process_need(call, &w);
     if (rc != SYP_OK) return rc;
@@ -25,7 +24,7 @@ static int find_group(const char *call, const syp_comm *handle, struct comm **ou
 
 #define CALL_UNUSABLE "the syp_call is not usable: its size is too small or its timeout_ns negative"
 
-static int find_call(const char *call, const syp_comm *handle, const syp_call *options, struct comm **out, int64_t *timeout_ns) {
+int find_call(const char *call, const syp_comm *handle, const syp_call *options, struct comm **out, int64_t *timeout_ns) {
     int rc = find_group(call, handle, out);
     *timeout_ns = 0;
     if (rc != SYP_OK || !options) return rc;
@@ -41,6 +40,16 @@ int syp_comm_create(syp_comm *parent, const int *ranks, int n, syp_comm **out) {
     rc = comm_create(p, ranks, n, out ? &made : NULL);
     if (out) *out = (syp_comm *)made;
     if (rc != SYP_OK) err_operation("comm_create");
+    return rc;
+}
+
+int syp_comm_split_strided(syp_comm *parent, int start, int stride, int n, syp_comm **out) {
+    struct comm *p, *made = NULL;
+    int rc = find_group("comm_split_strided", parent, &p);
+    if (rc != SYP_OK) return rc;
+    rc = comm_split_strided(p, start, stride, n, out ? &made : NULL);
+    if (out) *out = (syp_comm *)made;
+    if (rc != SYP_OK) err_operation("comm_split_strided");
     return rc;
 }
 
@@ -114,27 +123,4 @@ int syp_comm_size(const syp_comm *comm) {
     struct comm *c = NULL;
     int rc = find_group("comm_size", comm, &c);
     return rc == SYP_OK ? c->n : rc;
-}
-
-int syp_barrier(syp_comm *comm, const syp_call *call) {
-    struct comm *c = NULL;
-    int64_t timeout;
-    int rc = find_call("barrier", comm, call, &c, &timeout);
-    return rc == SYP_OK ? coll_run(c, &(struct call){.kind = OP_BARRIER}, timeout) : rc;
-}
-
-int syp_broadcast(void *buf, size_t len, int root, syp_comm *comm, const syp_call *call) {
-    struct comm *c = NULL;
-    int64_t timeout;
-    int rc = find_call("broadcast", comm, call, &c, &timeout);
-    return rc == SYP_OK ? coll_run(c, &(struct call){.kind = OP_BROADCAST, .recv = buf, .count = len, .root = root}, timeout) : rc;
-}
-
-int syp_allreduce(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, syp_comm *comm, const syp_call *call) {
-    struct comm *c = NULL;
-    int64_t timeout;
-    int rc = find_call("allreduce", comm, call, &c, &timeout);
-    if (rc != SYP_OK) return rc;
-    struct call what = {.kind = OP_ALLREDUCE, .send = send, .recv = recv, .count = count, .dtype = (int)dtype, .op = (int)op};
-    return coll_run(c, &what, timeout);
 }

@@ -430,6 +430,9 @@ typedef struct syp_comm syp_comm;
  */
 SYP_API int syp_comm_create(syp_comm *parent, const int *ranks, int n, syp_comm **out);
 
+/* The group of the n ranks start, start + stride, start + 2 * stride ... of `parent`.  As syp_comm_create otherwise; stride may be negative, not 0 unless n is 1. */
+SYP_API int syp_comm_split_strided(syp_comm *parent, int start, int stride, int n, syp_comm **out);
+
 /*
  * Destroy a group.  comm: from syp_comm_create; NULL (the world): SYP_EINVAL.  Each member calls it when it is done; it does
  * not wait for the others.  Works on a broken group.  Returns SYP_OK, SYP_EINVAL, SYP_EBUSY, SYP_ESTATE.
@@ -444,18 +447,38 @@ SYP_API int syp_comm_size(const syp_comm *comm);
 
 /* -------------------------------------------------------------------------------------------- collectives */
 
-/* Element types.  Values are fixed; types not listed are not reduced by this version. */
-typedef enum syp_dtype { SYP_FLOAT64 = 1, SYP_FLOAT32 = 2, SYP_INT32 = 5, SYP_INT64 = 6 } syp_dtype;
+/* Element types.  Values are fixed for ever. */
+typedef enum syp_dtype {
+    SYP_FLOAT64 = 1,
+    SYP_FLOAT32 = 2,
+    SYP_FLOAT16 = 3,  /* IEEE 754 binary16 */
+    SYP_BFLOAT16 = 4, /* the upper half of a binary32 */
+    SYP_INT32 = 5,
+    SYP_INT64 = 6,
+    SYP_INT8 = 7,
+    SYP_UINT8 = 8,
+    SYP_UINT32 = 9,
+    SYP_UINT64 = 10
+} syp_dtype;
 
-/* Reductions.  Integers wrap around; min and max of a NaN and anything is NaN; -0 is below +0. */
-typedef enum syp_op { SYP_SUM = 1, SYP_MIN = 2, SYP_MAX = 3 } syp_op;
+/*
+ * Reductions.  Elements are combined in member order 0 .. n - 1, always; so all members get the same bits, whatever the size, the buffers' places, the
+ * algorithm, the processor's instructions and the number of threads.  16-bit floats are combined in binary32 and rounded once, to nearest even.
+ * Integers wrap around.  min and max: a NaN on any member gives the quiet NaN, and -0 is below +0.  avg: the sum divided by n, of integers
+ * truncated towards zero.
+ */
+typedef enum syp_op { SYP_SUM = 1, SYP_MIN = 2, SYP_MAX = 3, SYP_PROD = 4, SYP_AVG = 5 } syp_op;
 
 /*
  * The collectives.  Common to all:
  *   comm: group or SYP_COMM_WORLD.  Every member calls the same operations on a group in the same order; different
  *   groups are independent of each other.  call: NULL or options.
  *   Buffers: any memory.  A buffer inside this rank's pool is used where it lies (zero copy); otherwise the data is staged.
- *   Any mixture over the ranks is legal.  No alignment beyond the element type's is needed.
+ *   Any mixture over the ranks is legal.  No alignment is needed.  NULL is legal where no byte is read or written.
+ *   In place: where the result is as large as the input (all-reduce, reduce, broadcast) send == recv.  Where the input is one member's part of the
+ *   result (all-gather, gather at the root) send is that part of recv; where the result is one member's part of the input (reduce-scatter, scatter
+ *   at the root) recv is that part of send.  Every other overlap of send and recv is SYP_EINVAL.
+ *   Lengths are bytes, counts are elements; all are 64 bits wide and equal on all members, unless said otherwise.
  *   Returns SYP_OK: the operation is complete on this rank, its buffers are the caller's again.
  *     SYP_EINVAL     an argument (named); the other members get SYP_EMISMATCH for this operation
  *     SYP_EMISMATCH  members called different operations or arguments: the text has who asked what
@@ -464,6 +487,7 @@ typedef enum syp_op { SYP_SUM = 1, SYP_MIN = 2, SYP_MAX = 3 } syp_op;
  *     SYP_ETIMEOUT   the deadline passed; the text names who is behind and where; the group is broken
  *     SYP_EABORTED   another member gave up; the group is broken
  *     SYP_EBUSY      another thread of this process is inside an operation of this group
+ *     SYP_ENOMEM     no memory for a staging area on this rank; the other members get SYP_EMISMATCH
  *     SYP_ESTATE     not attached, or the group was destroyed
  *   An operation that returned SYP_OK holds exact data, also when the next one fails.
  *   Blocks up to the deadline.
@@ -472,20 +496,60 @@ typedef enum syp_op { SYP_SUM = 1, SYP_MIN = 2, SYP_MAX = 3 } syp_op;
 /* Wait until every member has called.  On the world it also checks that all have made the same number of symmetric calls. */
 SYP_API int syp_barrier(syp_comm *comm, const syp_call *call);
 
-/*
- * Copy len bytes from `buf` of member `root` to `buf` of all others.  buf: len bytes, NULL only when len is 0.
- * root: 0 .. size - 1 in the group.  len and root equal on all members.
- */
+/* Copy len bytes from `buf` of member `root` (0 .. size - 1 in the group) to `buf` of all others. */
 SYP_API int syp_broadcast(void *buf, size_t len, int root, syp_comm *comm, const syp_call *call);
 
-/*
- * Reduce `count` elements over all members; every member gets the result.
- * send, recv: count elements each; send == recv is in place; a partial overlap is SYP_EINVAL; NULL only when count is 0.
- * Elements are combined in member order 0 .. n - 1, so every member gets the same bits, whatever the size, the
- * placement of the buffers or the algorithm.
- */
+/* Reduce `count` elements over all members; every member gets the result.  send, recv: count elements each. */
 SYP_API int syp_allreduce(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, syp_comm *comm,
                           const syp_call *call);
+
+/* As syp_allreduce, but member `root` alone gets the result; recv is ignored on the others. */
+SYP_API int syp_reduce(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, int root, syp_comm *comm,
+                       const syp_call *call);
+
+/*
+ * Reduce over all members and scatter the result: member m gets elements m * count .. (m + 1) * count - 1.
+ * send: size * count elements.  recv: count elements.
+ */
+SYP_API int syp_reduce_scatter(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, syp_comm *comm,
+                               const syp_call *call);
+
+/* As syp_reduce_scatter with parts of different sizes: member m gets counts[m] elements, which follow those of member m - 1.  counts: one for each
+ * member, the same list on all; not kept. */
+SYP_API int syp_reduce_scatterv(const void *send, void *recv, const size_t *counts, syp_dtype dtype, syp_op op, syp_comm *comm,
+                                const syp_call *call);
+
+/* Every member gets the len bytes of all: those of member m lie at m * len of recv, which has size * len bytes. */
+SYP_API int syp_allgather(const void *send, void *recv, size_t len, syp_comm *comm, const syp_call *call);
+
+/* As syp_allgather with parts of different sizes: member m gives lens[m] bytes, which lie behind those of member m - 1.  lens: one for each member, the
+ * same list on all; not kept. */
+SYP_API int syp_allgatherv(const void *send, void *recv, const size_t *lens, syp_comm *comm, const syp_call *call);
+
+/*
+ * All-gather along a dimension that is not the first: each member gives `rows` rows of len bytes, send_stride bytes apart; row r of member m goes to
+ * byte r * recv_stride + m * len of recv.  send_stride: >= len, 0 = len.  recv_stride: >= size * len, 0 = size * len.  The strides may differ between
+ * members.  One synchronisation for the whole call, not one a row.  Not in place.
+ */
+SYP_API int syp_allgather_rows(const void *send, void *recv, size_t rows, size_t len, size_t send_stride, size_t recv_stride, syp_comm *comm,
+                               const syp_call *call);
+
+/* Member `root` gets the len bytes of all: those of member m at m * len of recv, which is ignored on the others. */
+SYP_API int syp_gather(const void *send, void *recv, size_t len, int root, syp_comm *comm, const syp_call *call);
+
+/* Member m gets len bytes from m * len of member `root`'s send, which is ignored on the others. */
+SYP_API int syp_scatter(const void *send, void *recv, size_t len, int root, syp_comm *comm, const syp_call *call);
+
+/* Every member gives len bytes to each: member m's recv has at k * len what lies at m * len of member k's send.  Not in place. */
+SYP_API int syp_alltoall(const void *send, void *recv, size_t len, syp_comm *comm, const syp_call *call);
+
+/*
+ * As syp_alltoall with parts of any size and place.  send_lens[m] bytes at send_offs[m] of send go to member m; recv_lens[k] bytes from member k go to
+ * recv_offs[k] of recv.  Each list has one entry for each member.  send_lens[m] here must equal recv_lens of this member there: else SYP_EMISMATCH
+ * on all.  Parts of recv must not overlap.
+ */
+SYP_API int syp_alltoallv(const void *send, const size_t *send_lens, const size_t *send_offs, void *recv, const size_t *recv_lens,
+                          const size_t *recv_offs, syp_comm *comm, const syp_call *call);
 
 /* ----------------------------------------------------------------------------------------- after a failure */
 

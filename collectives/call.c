@@ -16,6 +16,27 @@ void call_setup(struct request *r, const struct call *call) {
     case OP_REDUCE:
         setup_reduce(r, call);
         break;
+    case OP_REDUCE_SCATTER:
+    case OP_REDUCE_SCATTERV:
+        setup_reduce_scatter(r, call);
+        break;
+    case OP_ALLGATHER:
+    case OP_ALLGATHERV:
+        setup_allgather(r, call);
+        break;
+    case OP_ALLGATHER_ROWS:
+        setup_allgather_rows(r, call);
+        break;
+    case OP_GATHER:
+    case OP_SCATTER:
+        setup_gather(r, call);
+        break;
+    case OP_ALLTOALL:
+        setup_alltoall(r, call);
+        break;
+    case OP_ALLTOALLV:
+        setup_alltoallv(r, call);
+        break;
     }
 }
 

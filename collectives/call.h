@@ -31,6 +31,12 @@ void call_setup(struct request *r, const struct call *call);
 void setup_barrier(struct request *r, const struct call *call);
 void setup_broadcast(struct request *r, const struct call *call);
 void setup_reduce(struct request *r, const struct call *call); /* all-reduce, too */
+void setup_reduce_scatter(struct request *r, const struct call *call); /* reduce_scatterv, too */
+void setup_allgather(struct request *r, const struct call *call);      /* allgatherv, too */
+void setup_allgather_rows(struct request *r, const struct call *call);
+void setup_gather(struct request *r, const struct call *call); /* scatter, too */
+void setup_alltoall(struct request *r, const struct call *call);
+void setup_alltoallv(struct request *r, const struct call *call);
 
 /* For the setup functions.  Each returns SYP_OK, or SYP_EINVAL with the record set. */
 

@@ -113,6 +113,8 @@ void coll_look_at_fences(struct coll *c);
 
 /* Groups: comm.c; create.c */
 int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out);
+/* Of the members start, start + stride ... of the parent. */
+int comm_split_strided(struct comm *parent, int start, int stride, int n, struct comm **out);
 int comm_destroy(struct comm *c);
 /* An unused slot becomes a group.  ranks: world ranks of the members, this one among them.  start: above every phase of the slot. */
 int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n);

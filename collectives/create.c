@@ -198,10 +198,11 @@ static int on_this_host(struct comm *world, const int *ranks, int n, int *list, 
     return SYP_OK;
 }
 
-int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out) {
+/* refused: why the list is not legal; the record is set. */
+static int create_of_list(struct comm *parent, const int *ranks, int n, int refused, struct comm **out) {
     int list[MAX_WORLD];
     if (out) *out = NULL;
-    int refused = out ? check_list(parent, ranks, n) : err_set(SYP_EINVAL, "comm_create: out is NULL");
+    if (!out) refused = err_set(SYP_EINVAL, "comm_create: out is NULL");
     if (parent->slot == WORLD_SLOT && parent->unreachable && refused == SYP_OK) {
         int rc = on_this_host(parent, ranks, n, list, &parent);
         if (rc != SYP_OK) return rc;
@@ -214,4 +215,21 @@ int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out)
     rc = create(parent, ranks, n, refused, out);
     request_release(parent);
     return rc;
+}
+
+int comm_create(struct comm *parent, const int *ranks, int n, struct comm **out) {
+    return create_of_list(parent, ranks, n, check_list(parent, ranks, n), out);
+}
+
+int comm_split_strided(struct comm *parent, int start, int stride, int n, struct comm **out) {
+    int list[MAX_WORLD];
+    int64_t last = (int64_t)start + (int64_t)stride * (n - 1ll);
+    if (n < 1 || n > parent->n || start < 0 || start >= parent->n || (stride == 0 && n > 1) || last < 0 || last >= parent->n) {
+        int refused = err_set(SYP_EINVAL, "comm_split_strided: start %d, stride %d, n %d: not so many different ranks of a group of %d", start, stride, n,
+                              parent->n);
+        return create_of_list(parent, NULL, n, refused, out);
+    }
+    for (int i = 0; i < n; i++)
+        list[i] = start + i * stride;
+    return create_of_list(parent, list, n, SYP_OK, out);
 }

@@ -48,14 +48,15 @@ struct request {
     uint64_t total;       /* in words for people: bytes */
     uint64_t units, unit; /* what a round is made of: number of units, bytes of one in each part of a staging area */
     uint64_t parts;       /* parts that a staging area is divided into; each holds the same units of another part of the message */
-    const uint64_t *lens; /* of the members' parts, in bytes, where they differ; else NULL, and each is part_len */
-    uint64_t part_len;
+    const uint64_t *lens; /* of the members' parts, in units, where they differ; else NULL, and each is part_len.  parts.h */
+    uint64_t part_len;    /* or, of rows, bytes of one */
+    const uint64_t *send_offs, *recv_lens, *recv_offs; /* of alltoallv; lens is what we send */
     uint64_t rows, send_stride, recv_stride;
     enum whose sources;   /* whose data this member reads, or who stores into its buffers */
     enum whose readers;   /* who reads its data, or whom it stores to: they must be done before it goes on */
     uint8_t pushed;       /* the members store into each other's receive buffers */
     uint8_t one_shot;     /* every member does the whole of it for itself */
-    uint8_t always_staged; /* the others may not read our send buffer where it lies: we overwrite it meanwhile */
+    uint8_t always_staged; /* the others may not read our send buffer where it lies: we overwrite it meanwhile, or they do not learn the place */
     uint8_t mailed;       /* the data travels in the mails */
     const void *data;     /* of request_meet: data_len bytes, at most MAIL_DATA */
     size_t data_len;
@@ -143,6 +144,11 @@ int request_in_pool(const struct request *r, const void *p, uint64_t len, uint64
 
 /* rounds.c: what an operation with moves does. */
 int rounds_step(struct request *r);
+/* Its pieces, for an operation that posts more than the places of its buffers (alltoallv.c).  Before the post: r->at, and the first input, if ours is staged.
+ * Depends on our own buffers alone. */
+void rounds_begin(struct request *r);
+/* Behind the check, with every member's r->at at the beginning of its mail's data: all rounds.  Becomes r->step. */
+int rounds_go(struct request *r);
 /* Units of the running round. */
 static inline uint64_t rounds_now(const struct request *r) {
     uint64_t left = r->units - r->done;

@@ -46,8 +46,7 @@ static uint64_t staged_chunk(const struct request *r) {
     return part / r->unit;
 }
 
-/* Before the post: the first input, if ours is staged.  Depends on our own buffers alone. */
-static void begin(struct request *r) {
+void rounds_begin(struct request *r) {
     if (r->error || r->mailed || !r->units) return;
     r->at.send = r->send_len && r->always_staged ? AT_STAGED : place_of(r, r->send, r->send_len);
     r->at.recv = place_of(r, r->recv, r->recv_len);
@@ -103,7 +102,7 @@ int rounds_step(struct request *r) {
     int rc;
     for (;;) switch (r->state) {
         case BEGIN:
-            begin(r);
+            rounds_begin(r);
             request_post_moves(r);
             r->state = CHECK;
             break;
@@ -140,4 +139,11 @@ int rounds_step(struct request *r) {
             if (next_round(r)) return SYP_OK;
             break;
         }
+}
+
+int rounds_go(struct request *r) {
+    plan(r);
+    r->state = SHARE;
+    r->step = rounds_step;
+    return rounds_step(r);
 }

@@ -32,6 +32,9 @@ const char *make_text(enum kind k);
 void *make_pointer(enum kind k); /* never to be dereferenced */
 void *make_buffer(enum kind k);  /* to be read and written */
 void *good_symmetric(void);
+void *other_buffer(void); /* where a collective is not in place */
+size_t *make_list(enum kind k);  /* of one member */
+size_t *no_offsets(void);
 syp_comm *make_comm(enum kind k);
 syp_comm **make_comm_out(enum kind k);
 int *make_ranks(enum kind k);

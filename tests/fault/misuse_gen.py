@@ -14,17 +14,22 @@ MAKERS = {
     "int": "make_int", "unsigned": "make_unsigned", "size_t": "make_size", "uint64_t": "make_size", "int64_t": "make_int64",
     "const char *": "make_text", "void *": "make_pointer", "const void *": "make_pointer",
     "syp_comm *": "make_comm", "const syp_comm *": "make_comm", "syp_comm **": "make_comm_out",
-    "const int *": "make_ranks", "int *": "make_ints", "uint64_t *": "make_words",
+    "const int *": "make_ranks", "const size_t *": "make_list", "int *": "make_ints", "uint64_t *": "make_words",
     "syp_dtype": "make_dtype", "syp_op": "make_op", "syp_pool_id": "make_id",
     "const syp_config *": "make_config", "const syp_call *": "make_call", "const syp_scope_attr *": "make_attr",
     "syp_error *": "make_error", "syp_location *": "make_location", "syp_pool_info *": "make_info",
     "int (*)(void *arg, const syp_block *block)": "make_visit", "void (*)(void *arg, int level, const char *text)": "make_sink",
 }
 # Memory that is read and written as documented: no wild addresses.
-BUFFERS = {("syp_broadcast", "buf"), ("syp_allreduce", "send"), ("syp_allreduce", "recv")}
+BUFFERS = {("syp_broadcast", "buf")} | {("syp_" + name, p) for p in ("send", "recv") for name in (
+    "allreduce", "reduce", "reduce_scatter", "reduce_scatterv", "allgather", "allgatherv", "allgather_rows", "gather", "scatter", "alltoall",
+    "alltoallv")}
 # Values that are good for one argument only, as C expressions.
 GOOD = {("syp_init", "n_ranks"): "1", ("syp_init", "local_mem_size"): "1 << 20", ("syp_init", "meta_size"): "1 << 16",
         ("syp_comm_create", "n"): "1", ("syp_init", "ip_port"): "NULL", ("syp_rejoin", "n_ranks"): "0", ("syp_comm_failed", "n"): "2",
+        ("syp_comm_split_strided", "n"): "1", ("syp_alltoall", "recv"): "other_buffer()", ("syp_alltoallv", "recv"): "other_buffer()",
+        ("syp_allgather_rows", "recv"): "other_buffer()", ("syp_alltoallv", "send_offs"): "no_offsets()", ("syp_alltoallv", "recv_offs"): "no_offsets()",
+        ("syp_allgather_rows", "rows"): "2", ("syp_allgather_rows", "recv_stride"): "64",
         ("syp_comm_shrink", "flags"): "0", ("syp_symm_free", "p"): "good_symmetric()"}
 # What texts call a parameter, when not by its name.
 SAID = {"n_ranks": "ranks", "ip_port": "address"}

@@ -60,6 +60,19 @@ void *make_buffer(enum kind k) {
     return k == NULLED ? NULL : k == UNALIGNED ? room + 1 : room;
 }
 
+void *other_buffer(void) { return room + 2048; }
+
+size_t *make_list(enum kind k) {
+    static size_t lists[KINDS];
+    lists[k] = make_size(k);
+    return k == NULLED ? NULL : &lists[k];
+}
+
+size_t *no_offsets(void) {
+    static size_t none[2];
+    return none;
+}
+
 syp_comm *make_comm(enum kind k) {
     return (syp_comm *)(void *[]){the_comm, NULL, (void *)-1, (void *)0x7ffffffff000, (char *)the_comm + 1}[k];
 }

@@ -1,0 +1,654 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tsan: yes */
+/*
+ * Every collective beside barrier and broadcast: results, sizes around every switch, mixtures of buffers in the pool, outside and in place, at any alignment; no byte
+ * outside the result is touched; what one member refuses, or asks for differently, is told to all.
+ *
+ * A case is drawn from a random stream that all ranks have in common, so each knows every other's input, and with it its own result.
+ */
+#include "collectives/reduce.h"
+#include "pool/base/status.h"
+#include "tests/support/check.h"
+#include "tests/support/world_test.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define STAGING "8K"
+#define HALF 4096u /* of it */
+#define GUARD 64u
+#define UNTOUCHED 0x5a
+
+static const int kinds[] = {OP_ALLREDUCE, OP_REDUCE,    OP_REDUCE_SCATTER, OP_REDUCE_SCATTERV, OP_ALLGATHER, OP_ALLGATHERV, OP_ALLGATHER_ROWS,
+                            OP_GATHER,    OP_SCATTER, OP_ALLTOALL,       OP_ALLTOALLV};
+enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+
+static struct comm *world_comm(struct world *w) {
+    return &w->coll.comm[0];
+}
+
+/* ----------------------------------------------------------------------------------------------- one case */
+
+/* What all members ask for. */
+struct ask {
+    struct call call;
+    int n;
+    uint64_t salt;
+    size_t size;               /* of an element; 1 */
+    size_t *lens;              /* of parts; alltoallv: [from * n + to] */
+    size_t *send_at, *recv_at; /* alltoallv: likewise, [to * n + from]; rows: the members' strides */
+};
+
+static int reduces(int kind) {
+    return kind == OP_ALLREDUCE || kind == OP_REDUCE || kind == OP_REDUCE_SCATTER || kind == OP_REDUCE_SCATTERV;
+}
+
+/* A length, mostly `len`. */
+static size_t around(uint64_t *seed, size_t len) {
+    uint64_t x = check_random(seed) >> 20;
+    return x % 4 == 0 ? x / 4 % (len + 1) : x % 16 == 1 ? 0 : len;
+}
+
+static void draw_lists(struct ask *a, size_t len, uint64_t *seed) {
+    int n = a->n;
+    for (int m = 0; m < n; m++)
+        a->lens[m] = around(seed, len);
+    if (a->call.kind == OP_ALLGATHER_ROWS)
+        for (int m = 0; m < n; m++) {
+            a->send_at[m] = a->call.count + (check_random(seed) >> 20) % 3 * 7;
+            a->recv_at[m] = a->call.count * (size_t)n + (check_random(seed) >> 20) % 3 * 5;
+        }
+    if (a->call.kind != OP_ALLTOALLV) return;
+    for (int from = 0; from < n; from++)
+        for (int to = 0; to < n; to++)
+            a->lens[from * n + to] = around(seed, len);
+    for (int m = 0; m < n; m++) {
+        size_t send = 0, recv = 0;
+        for (int i = 0; i < n; i++) { /* in an order that is not the members', with gaps */
+            int k = m % 2 ? n - 1 - i : i;
+            a->send_at[m * n + k] = send += (check_random(seed) >> 20) % 3;
+            a->recv_at[m * n + k] = recv += (check_random(seed) >> 20) % 3;
+            send += a->lens[m * n + k];
+            recv += a->lens[k * n + m];
+        }
+    }
+}
+
+static void draw(struct ask *a, int kind, int n, size_t bytes, uint64_t *seed) {
+    static const int types[] = {SYP_FLOAT32, SYP_FLOAT64, SYP_INT32, SYP_INT64};
+    *a = (struct ask){.n = n, .size = 1, .salt = check_random(seed)};
+    uint64_t x = check_random(seed) >> 20;
+    a->call.kind = kind;
+    a->call.root = (int)(x % (uint64_t)n);
+    if (reduces(kind)) {
+        a->call.dtype = types[x >> 8 & 3];
+        a->call.op = (x >> 10 & 3) == 3 ? SYP_MAX : SYP_SUM;
+        a->size = reduce_size(a->call.dtype);
+    }
+    a->call.count = bytes / a->size;
+    if (kind == OP_ALLGATHER_ROWS) {
+        a->call.rows = (size_t)(x >> 12 & 7);
+        if (a->call.rows) a->call.count /= a->call.rows;
+    }
+    a->lens = calloc((size_t)(n * n), sizeof *a->lens);
+    a->send_at = calloc((size_t)(n * n), sizeof *a->lens);
+    a->recv_at = calloc((size_t)(n * n), sizeof *a->lens);
+    draw_lists(a, a->call.count, seed);
+}
+
+static void forget(struct ask *a) {
+    free(a->lens);
+    free(a->send_at);
+    free(a->recv_at);
+}
+
+/* Byte j of what member m sends. */
+static char byte_of(const struct ask *a, int m, size_t j) {
+    uint64_t x = (j + 1) * 0x9e3779b97f4a7c15u ^ a->salt ^ (uint64_t)(m + 1) * 0xc2b2ae3d27d4eb4fu;
+    return (char)(x >> 29);
+}
+
+/* Element e of what member m sends: small whole numbers and quarters, so that no sum depends on rounding but its order would show in the larger ones. */
+static double number_of(const struct ask *a, int m, size_t e) {
+    uint64_t x = (e + 1) * 0x9e3779b97f4a7c15u ^ a->salt ^ (uint64_t)(m + 1) * 0xc2b2ae3d27d4eb4fu;
+    x ^= x >> 31;
+    return (double)(int64_t)(x & 0xfffff) - 500000;
+}
+
+static void put_number(const struct ask *a, char *at, double v) {
+    float f = (float)v * 1.1f;
+    double d = v * 1.1;
+    int32_t i = (int32_t)v;
+    int64_t l = (int64_t)v;
+    const void *from = a->call.dtype == SYP_FLOAT32 ? (const void *)&f : a->call.dtype == SYP_FLOAT64 ? (const void *)&d : a->call.dtype == SYP_INT32 ? (const void *)&i : (const void *)&l;
+    memcpy(at, from, a->size);
+}
+
+#define COMBINE(type)                                                                                                  \
+    do {                                                                                                               \
+        type x, y;                                                                                                     \
+        memcpy(&x, acc, sizeof x);                                                                                     \
+        memcpy(&y, v, sizeof y);                                                                                       \
+        x = (type)(a->call.op == SYP_SUM ? x + y : x > y ? x : y);                                                       \
+        memcpy(acc, &x, sizeof x);                                                                                     \
+    } while (0)
+
+/* The promise: combined in member order, rounded after every step. */
+static void reduced(const struct ask *a, char *acc, size_t e) {
+    char v[8];
+    put_number(a, acc, number_of(a, 0, e));
+    for (int m = 1; m < a->n; m++) {
+        put_number(a, v, number_of(a, m, e));
+        switch (a->call.dtype) {
+        case SYP_FLOAT32: COMBINE(float); break;
+        case SYP_FLOAT64: COMBINE(double); break;
+        case SYP_INT32: COMBINE(int32_t); break;
+        default: COMBINE(int64_t);
+        }
+    }
+}
+
+/* --------------------------------------------------------------------------------- what a member has and gets */
+
+/* A member's side of it. */
+struct side {
+    size_t send_len, recv_len;
+    size_t in_place; /* where the smaller buffer may lie in the larger one; SIZE_MAX = nowhere */
+    size_t own;      /* units of its part */
+    size_t begin;    /* units before it */
+};
+
+static size_t sum(const size_t *list, int n) {
+    size_t s = 0;
+    for (int i = 0; i < n; i++)
+        s += list[i];
+    return s;
+}
+
+static size_t last_end(const size_t *at, const size_t *lens, int n, int step) {
+    size_t end = 0;
+    for (int i = 0; i < n; i++)
+        if (lens[i * step] && at[i] + lens[i * step] > end) end = at[i] + lens[i * step];
+    return end;
+}
+
+static struct side side_of(const struct ask *a, int me) {
+    size_t n = (size_t)a->n, count = a->call.count, size = a->size, rows = a->call.rows;
+    int is_root = me == a->call.root, v = a->call.kind == OP_REDUCE_SCATTERV || a->call.kind == OP_ALLGATHERV;
+    struct side s = {.in_place = SIZE_MAX, .own = v ? a->lens[me] : count, .begin = v ? sum(a->lens, me) : (size_t)me * count};
+    switch (a->call.kind) {
+    case OP_ALLREDUCE: s = (struct side){count * size, count * size, 0, count, 0}; break;
+    case OP_REDUCE: s = (struct side){count * size, is_root ? count * size : 0, 0, count, 0}; break;
+    case OP_REDUCE_SCATTER:
+    case OP_REDUCE_SCATTERV:
+        s.send_len = (v ? sum(a->lens, a->n) : n * count) * size;
+        s.recv_len = s.own * size;
+        s.in_place = s.begin * size;
+        break;
+    case OP_ALLGATHER:
+    case OP_ALLGATHERV:
+        s.send_len = s.own;
+        s.recv_len = v ? sum(a->lens, a->n) : n * count;
+        s.in_place = s.begin;
+        break;
+    case OP_ALLGATHER_ROWS:
+        s.send_len = rows && count ? (rows - 1) * a->send_at[me] + count : 0;
+        s.recv_len = rows && count ? (rows - 1) * a->recv_at[me] + count * n : 0;
+        break;
+    case OP_GATHER: s = (struct side){count, is_root ? n * count : 0, is_root ? s.begin : SIZE_MAX, count, s.begin}; break;
+    case OP_SCATTER: s = (struct side){is_root ? n * count : 0, count, is_root ? s.begin : SIZE_MAX, count, s.begin}; break;
+    case OP_ALLTOALL: s.send_len = s.recv_len = n * count; break;
+    default:
+        s.send_len = last_end(a->send_at + me * a->n, a->lens + me * a->n, a->n, 1);
+        s.recv_len = last_end(a->recv_at + me * a->n, a->lens + me, a->n, a->n);
+    }
+    return s;
+}
+
+static void want_bytes(const struct ask *a, char *to, int from, size_t at, size_t len) {
+    for (size_t j = 0; j < len; j++)
+        to[j] = byte_of(a, from, at + j);
+}
+
+/* What this member's receive buffer holds afterwards. */
+static void want(const struct ask *a, const struct side *s, int me, char *to) {
+    size_t count = a->call.count, n = (size_t)a->n;
+    memset(to, UNTOUCHED, s->recv_len);
+    if (s->recv_len == 0) return;
+    if (reduces(a->call.kind)) {
+        for (size_t e = 0; e < s->recv_len / a->size; e++)
+            reduced(a, to + e * a->size, s->begin + e);
+        return;
+    }
+    for (size_t m = 0, at = 0; m < n; m++) {
+        int k = (int)m;
+        switch (a->call.kind) {
+        case OP_ALLGATHERV:
+            want_bytes(a, to + at, k, 0, a->lens[m]);
+            at += a->lens[m];
+            break;
+        case OP_ALLGATHER_ROWS:
+            for (size_t r = 0; r < a->call.rows; r++)
+                want_bytes(a, to + r * a->recv_at[me] + m * count, k, r * a->send_at[m], count);
+            break;
+        case OP_SCATTER: want_bytes(a, to, a->call.root, s->begin, count); break;
+        case OP_ALLTOALL: want_bytes(a, to + m * count, k, (size_t)me * count, count); break;
+        case OP_ALLTOALLV: want_bytes(a, to + a->recv_at[me * a->n + k], k, a->send_at[k * a->n + me], a->lens[k * a->n + me]); break;
+        default: want_bytes(a, to + m * count, k, 0, count);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ buffers */
+
+struct buffer {
+    char *memory, *at;
+    size_t len;
+    int in_pool;
+};
+
+static int buffer_make(struct world *w, struct buffer *b, size_t len, int in_pool, size_t shift) {
+    *b = (struct buffer){.len = len, .in_pool = in_pool};
+    b->memory = in_pool ? world_alloc(w, len + 3 * GUARD) : malloc(len + 3 * GUARD);
+    NEED(w, b->memory);
+    memset(b->memory, UNTOUCHED, len + 3 * GUARD);
+    b->at = b->memory + GUARD + shift;
+    return 0;
+}
+
+static int buffer_guarded(const struct buffer *b) {
+    for (const char *p = b->memory; p < b->memory + b->len + 3 * GUARD; p++)
+        if ((p < b->at || p >= b->at + b->len) && *p != UNTOUCHED) return 0;
+    return 1;
+}
+
+static void buffer_free(struct world *w, struct buffer *b) {
+    if (!b->memory) return;
+    if (b->in_pool)
+        world_free(w, b->memory);
+    else
+        free(b->memory);
+}
+
+/* Where this member's buffers lie: bit 0 = send in the pool, 1 = recv in the pool, 2 = in place where that is legal; then odd shifts. */
+#define ALL_IN_POOL 3u
+#define IN_PLACE 4u
+
+static int verify(struct world *w, const struct ask *a, const struct side *s, int me, const char *send, const char *recv, const char *before) {
+    char *expected = malloc(s->recv_len + 1);
+    NEED(w, expected);
+    want(a, s, me, expected);
+    for (size_t i = 0; i < s->recv_len; i++)
+        if (recv[i] != expected[i]) {
+            fprintf(stderr, "rank %d: %s of %zu, member %d of %d: byte %zu of %zu received is %02x, expected %02x\n", w->who.rank, op_name(a->call.kind),
+                    a->call.count, me, a->n, i, s->recv_len, (unsigned char)recv[i], (unsigned char)expected[i]);
+            return 1;
+        }
+    for (size_t i = 0; i < s->send_len; i++) /* the input is as it was, but for the result in place */
+        NEED(w, send[i] == before[i] || (s->recv_len && send + i >= recv && send + i < recv + s->recv_len));
+    free(expected);
+    return 0;
+}
+
+static int run_case(struct world *w, struct comm *c, const struct ask *a, uint64_t where) {
+    int me = c->me, in_place;
+    struct side s = side_of(a, me);
+    struct buffer sb = {0}, rb = {0};
+    in_place = (where & IN_PLACE) && s.in_place != SIZE_MAX && s.send_len && s.recv_len;
+    if (!(in_place && s.send_len < s.recv_len) && buffer_make(w, &sb, s.send_len, where & 1, where >> 8 & 15)) return 1;
+    if (!(in_place && s.send_len >= s.recv_len) && buffer_make(w, &rb, s.recv_len, where >> 1 & 1, where >> 12 & 15)) return 1;
+    char *send = sb.memory ? sb.at : rb.at + s.in_place, *recv = rb.memory ? rb.at : sb.at + s.in_place, *before = malloc(s.send_len + 1);
+    NEED(w, before);
+    if (reduces(a->call.kind))
+        for (size_t e = 0; e < s.send_len / a->size; e++)
+            put_number(a, send + e * a->size, number_of(a, me, e));
+    else
+        want_bytes(a, send, me, 0, s.send_len);
+    if (s.send_len) memcpy(before, send, s.send_len);
+    struct call call = a->call;
+    call.send = s.send_len || where >> 16 & 1 ? send : NULL; /* NULL where no byte is read or written */
+    call.recv = s.recv_len || where >> 17 & 1 ? recv : NULL;
+    size_t recv_lens[256];
+    for (int m = 0; m < a->n; m++)
+        recv_lens[m] = a->lens[m * a->n + me];
+    int all = call.kind == OP_ALLTOALLV, row = me * a->n;
+    call.send_lens = a->lens + (all ? row : 0);
+    call.send_offs = a->send_at + (all ? row : 0);
+    call.recv_offs = a->recv_at + (all ? row : 0);
+    call.recv_lens = recv_lens;
+    if (call.kind == OP_ALLGATHER_ROWS) {
+        call.send_stride = a->send_at[me] == call.count ? 0 : a->send_at[me];
+        call.recv_stride = a->recv_at[me] == call.count * (size_t)a->n ? 0 : a->recv_at[me];
+    }
+    NEED(w, coll_run(c, &call, 0) == SYP_OK);
+    if (verify(w, a, &s, me, send, recv, before)) return 1;
+    NEED(w, (!sb.memory || buffer_guarded(&sb)) && (!rb.memory || buffer_guarded(&rb)));
+    free(before);
+    buffer_free(w, &sb);
+    buffer_free(w, &rb);
+    return 0;
+}
+
+/* One operation of the common stream; each member's place is its own part of the stream. */
+static int one(struct world *w, struct comm *c, int kind, size_t bytes, uint64_t *seed, uint64_t where_all) {
+    struct ask a;
+    uint64_t where = 0;
+    draw(&a, kind, c->n, bytes, seed);
+    for (int m = 0; m < c->n; m++) {
+        uint64_t x = check_random(seed) >> 20;
+        if (m == c->me) where = where_all ? where_all : x;
+    }
+    int failed = run_case(w, c, &a, where);
+    if (failed) fprintf(stderr, "rank %d: %s, n %d, about %zu bytes, where 0x%llx\n", w->who.rank, op_name(kind), c->n, bytes, (unsigned long long)where);
+    forget(&a);
+    return failed;
+}
+
+/* ------------------------------------------------------------------------------------------------- sizes */
+
+/* Around the switches: a message in the mail (of a part, or of all), a chunk, three chunks and a tail. */
+static int sizes_of(size_t n, size_t *list) {
+    size_t around_these[] = {64, MAIL_DATA / n, MAIL_DATA, HALF / n, HALF}, k = 0;
+    list[k++] = 0;
+    list[k++] = 1;
+    for (size_t i = 0; i < sizeof around_these / sizeof around_these[0]; i++)
+        for (size_t d = 0; d < 3; d++)
+            list[k++] = around_these[i] + d - 1;
+    list[k++] = 8 * (MAIL_DATA / 8 + 1); /* of eight-byte elements, too */
+    list[k++] = 3 * (HALF / n) + 17;
+    list[k++] = 3 * HALF + 17;
+    return (int)k;
+}
+
+static int every_size(struct world *w, void *arg) {
+    uint64_t seed = *(uint64_t *)arg;
+    size_t list[32];
+    struct comm *c = world_comm(w);
+    int n_sizes = sizes_of((size_t)c->n, list);
+    for (int round = 0; round < (int)check_count(6, 40); round++)
+        for (int k = 0; k < N_KINDS; k++)
+            for (int i = 0; i < n_sizes; i++)
+                if (one(w, c, kinds[k], list[i], &seed, round == 0 ? ALL_IN_POOL | IN_PLACE : 0)) return 1;
+    return 0;
+}
+
+static void sizes(void) {
+    uint64_t seed = check_seed();
+    for (int n = 1; n <= (int)check_count(5, 8); n++)
+        CHECK_EQ(worlds_as_threads(n, NULL, every_size, &seed), 0);
+}
+
+static void sizes_in_processes(void) {
+    uint64_t seed = check_seed();
+    for (int n = 1; n <= (int)check_count(5, 8); n++)
+        CHECK_EQ(worlds_as_processes(n, NULL, every_size, &seed), 0);
+}
+
+/* --------------------------------------------------------------------------------------- which way it went */
+
+/* Bytes of buffers in the pool do not pass through a staging area: there is no memory, and no access, where it would be. */
+static int zero_copy(struct world *w, void *arg) {
+    uint64_t seed = *(uint64_t *)arg, before = stats_read(STAT_ZERO_COPY), mailed = stats_read(STAT_MAILED);
+    struct comm *c = world_comm(w);
+    NEED(w, mprotect(w->peers.exchange.base, w->coll.conf.staging, PROT_NONE) == 0);
+    for (int m = 0; m < c->n; m++)
+        if (m != c->me) NEED(w, mprotect(w->peers.peer[m].exchange, w->coll.conf.staging, PROT_NONE) == 0);
+    for (int k = 0; k < N_KINDS; k++)
+        if (one(w, c, kinds[k], 100000, &seed, ALL_IN_POOL) || one(w, c, kinds[k], 100001, &seed, ALL_IN_POOL | IN_PLACE)) return 1;
+    NEED(w, stats_read(STAT_ZERO_COPY) - before == 2 * N_KINDS && stats_read(STAT_MAILED) == mailed && stats_read(STAT_STAGED) == 0);
+    NEED(w, coll_staging_bytes(&w->coll) == 0);
+    /* the receiver's buffer alone may be anywhere, where others do not store into it */
+    before = stats_read(STAT_ZERO_COPY);
+    for (int k = 0; k < N_KINDS; k++)
+        if (kinds[k] != OP_ALLREDUCE && kinds[k] != OP_REDUCE && one(w, c, kinds[k], 50000, &seed, 1)) return 1;
+    NEED(w, stats_read(STAT_ZERO_COPY) - before == N_KINDS - 2 && coll_staging_bytes(&w->coll) == 0);
+    /* small: in the mails, wherever the buffers lie */
+    mailed = stats_read(STAT_MAILED);
+    for (int k = 0; k < N_KINDS; k++)
+        if (one(w, c, kinds[k], 64, &seed, 1u << 20)) return 1;
+    NEED(w, stats_read(STAT_MAILED) - mailed == N_KINDS && stats_read(STAT_STAGED) == 0 && coll_staging_bytes(&w->coll) == 0);
+    return 0;
+}
+
+static void pool_buffers_are_not_staged(void) {
+    uint64_t seed = 77; /* lists without a part that is empty, and rows */
+    CHECK_EQ(worlds_as_processes(3, NULL, zero_copy, &seed), 0);
+}
+
+/* ----------------------------------------------------------------------------------------------- refusals */
+
+struct refusal {
+    const char *said;
+    struct call call;
+};
+
+static float space[4096], other[4096];
+static const size_t fine[] = {4, 4, 4}, places[] = {0, 4, 8}, endless[] = {4, SIZE_MAX / 2, SIZE_MAX / 2}, overlapping[] = {0, 2, 8}, own_differs[] = {4, 5, 4};
+
+#define F32 .dtype = SYP_FLOAT32, .op = SYP_SUM
+static const struct refusal refusals[] = {
+    {"recv is NULL", {.kind = OP_REDUCE, .send = space, .count = 4, F32, .root = 1}},
+    {"root is 3", {.kind = OP_REDUCE, .send = space, .recv = other, .count = 4, F32, .root = 3}},
+    {"dtype 77", {.kind = OP_REDUCE_SCATTER, .send = space, .recv = other, .count = 4, .dtype = 77, .op = SYP_SUM}},
+    {"op 77", {.kind = OP_REDUCE_SCATTER, .send = space, .recv = other, .count = 4, .dtype = SYP_FLOAT32, .op = 77}},
+    {"exceed", {.kind = OP_REDUCE_SCATTER, .send = space, .recv = other, .count = SIZE_MAX / 8, F32}},
+    {"overlap", {.kind = OP_REDUCE_SCATTER, .send = space, .recv = space, .count = 4, F32}},
+    {"counts is NULL", {.kind = OP_REDUCE_SCATTERV, .send = space, .recv = other, F32}},
+    {"counts[1]", {.kind = OP_REDUCE_SCATTERV, .send = space, .recv = other, .send_lens = endless, F32}},
+    {"send is NULL", {.kind = OP_REDUCE_SCATTERV, .recv = other, .send_lens = fine, F32}},
+    {"recv is NULL", {.kind = OP_ALLGATHER, .send = space, .count = 4}},
+    {"len is", {.kind = OP_ALLGATHER, .send = space, .recv = other, .count = SIZE_MAX / 2}},
+    {"overlap", {.kind = OP_ALLGATHER, .send = space, .recv = space, .count = 4}},
+    {"lens is NULL", {.kind = OP_ALLGATHERV, .send = space, .recv = other}},
+    {"lens[1]", {.kind = OP_ALLGATHERV, .send = space, .recv = other, .send_lens = endless}},
+    {"send_stride is 3", {.kind = OP_ALLGATHER_ROWS, .send = space, .recv = other, .rows = 2, .count = 4, .send_stride = 3}},
+    {"recv_stride is 11", {.kind = OP_ALLGATHER_ROWS, .send = space, .recv = other, .rows = 2, .count = 4, .recv_stride = 11}},
+    {"recv_stride", {.kind = OP_ALLGATHER_ROWS, .send = space, .recv = other, .rows = 5, .count = 4, .recv_stride = SIZE_MAX / 4}},
+    {"rows is", {.kind = OP_ALLGATHER_ROWS, .send = space, .recv = other, .rows = SIZE_MAX / 8, .count = 4}},
+    {"overlap", {.kind = OP_ALLGATHER_ROWS, .send = (char *)space + 4, .recv = space, .rows = 1, .count = 4}},
+    {"root is -1", {.kind = OP_GATHER, .send = space, .recv = other, .count = 4, .root = -1}},
+    {"recv is NULL", {.kind = OP_GATHER, .send = space, .count = 4, .root = 1}},
+    {"overlap", {.kind = OP_GATHER, .send = space, .recv = space, .count = 4, .root = 1}},
+    {"send is NULL", {.kind = OP_SCATTER, .recv = other, .count = 4, .root = 1}},
+    {"overlap", {.kind = OP_SCATTER, .send = space, .recv = space, .count = 4, .root = 1}},
+    {"len is", {.kind = OP_SCATTER, .send = space, .recv = other, .count = SIZE_MAX, .root = 1}},
+    {"separate buffers", {.kind = OP_ALLTOALL, .send = space, .recv = space, .count = 4}},
+    {"send_lens is NULL", {.kind = OP_ALLTOALLV, .send = space, .recv = other, .send_offs = places, .recv_lens = fine, .recv_offs = places}},
+    {"recv_offs is NULL", {.kind = OP_ALLTOALLV, .send = space, .recv = other, .send_lens = fine, .send_offs = places, .recv_lens = fine}},
+    {"send_offs[1]", {.kind = OP_ALLTOALLV, .send = space, .recv = other, .send_lens = fine, .send_offs = endless, .recv_lens = fine, .recv_offs = places}},
+    {"parts 0 and 1 of recv overlap", {.kind = OP_ALLTOALLV, .send = space, .recv = other, .send_lens = fine, .send_offs = places, .recv_lens = fine, .recv_offs = overlapping}},
+    {"part 0 of send and part 0 of recv overlap", {.kind = OP_ALLTOALLV, .send = space, .recv = space, .send_lens = fine, .send_offs = places, .recv_lens = fine, .recv_offs = places}},
+    {"send_lens[1] is 5, but recv_lens[1] 4", {.kind = OP_ALLTOALLV, .send = space, .recv = other, .send_lens = own_differs, .send_offs = places, .recv_lens = fine, .recv_offs = places}},
+};
+
+/* Member 1 calls what cannot be; the others what can. */
+static int refused(struct world *w, void *arg) {
+    struct comm *c = world_comm(w);
+    char said[64];
+    (void)arg;
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        struct call call = refusals[i].call;
+        if (c->me != 1) {
+            struct call good = {.kind = call.kind, .send = space, .recv = other, .count = 4, F32, .root = 1, .rows = 2, .send_lens = fine, .send_offs = places,
+                                .recv_lens = fine, .recv_offs = places};
+            call = good;
+        }
+        int rc = coll_run(c, &call, 0);
+        snprintf(said, sizeof said, "rank 1: called %s with a refused argument", op_name(call.kind));
+        if (rc != (c->me == 1 ? SYP_EINVAL : SYP_EMISMATCH) || !strstr(syp_error_text(), c->me == 1 ? refusals[i].said : said)) {
+            fprintf(stderr, "rank %d: refusal %zu (%s): %d: %s\n", w->who.rank, i, refusals[i].said, rc, syp_error_text());
+            return 1;
+        }
+        NEED(w, strcmp(err_record()->operation, op_name(call.kind)) == 0 && (c->me == 1 || err_record()->peer == 1));
+    }
+    uint64_t seed = 1;
+    return one(w, c, OP_ALLGATHER, 5000, &seed, 0); /* the group is as good as before */
+}
+
+static void refused_calls(void) {
+    CHECK_EQ(worlds_as_threads(3, NULL, refused, NULL), 0);
+}
+
+/* What member 1 asks for otherwise than the rest, and what is said of it. */
+struct difference {
+    const char *said;
+    struct call call, differs;
+};
+
+static const size_t fine_too[] = {4, 5, 4}, fewer[] = {4, 4, 3}, far[] = {0, 100, 200};
+#define BOTH .send = space, .recv = other
+static const struct difference differences[] = {
+    {"rank 1: reduce sum float32 x 5 to member 0", {.kind = OP_REDUCE, BOTH, .count = 4, F32}, {.kind = OP_REDUCE, BOTH, .count = 5, F32}},
+    {"rank 1: reduce sum float32 x 4 to member 2", {.kind = OP_REDUCE, BOTH, .count = 4, F32}, {.kind = OP_REDUCE, BOTH, .count = 4, F32, .root = 2}},
+    {"rank 1: reduce_scatter sum float32 x 5", {.kind = OP_REDUCE_SCATTER, BOTH, .count = 4, F32}, {.kind = OP_REDUCE_SCATTER, BOTH, .count = 5, F32}},
+    {"rank 1: reduce_scatter max float32 x 4", {.kind = OP_REDUCE_SCATTER, BOTH, .count = 4, F32}, {.kind = OP_REDUCE_SCATTER, BOTH, .count = 4, .dtype = SYP_FLOAT32, .op = SYP_MAX}},
+    {"rank 1: reduce_scatter sum int32 x 4", {.kind = OP_REDUCE_SCATTER, BOTH, .count = 4, F32}, {.kind = OP_REDUCE_SCATTER, BOTH, .count = 4, .dtype = SYP_INT32, .op = SYP_SUM}},
+    {"rank 1: reduce_scatterv sum float32 of 52 bytes in parts of list #", {.kind = OP_REDUCE_SCATTERV, BOTH, .send_lens = fine, F32}, {.kind = OP_REDUCE_SCATTERV, BOTH, .send_lens = fine_too, F32}},
+    {"rank 1: allgather of 5 bytes", {.kind = OP_ALLGATHER, BOTH, .count = 4}, {.kind = OP_ALLGATHER, BOTH, .count = 5}},
+    {"rank 1: allgatherv of 13 bytes in parts of list #", {.kind = OP_ALLGATHERV, BOTH, .send_lens = fine}, {.kind = OP_ALLGATHERV, BOTH, .send_lens = fine_too}},
+    {"rank 1: allgather of 4 bytes", {.kind = OP_ALLGATHERV, BOTH, .send_lens = fine}, {.kind = OP_ALLGATHER, BOTH, .count = 4}},
+    {"rank 1: allgather_rows of 48 bytes in rows of another length", {.kind = OP_ALLGATHER_ROWS, BOTH, .rows = 2, .count = 8}, {.kind = OP_ALLGATHER_ROWS, BOTH, .rows = 4, .count = 4}},
+    {"rank 1: gather of 5 bytes to member 0", {.kind = OP_GATHER, BOTH, .count = 4}, {.kind = OP_GATHER, BOTH, .count = 5}},
+    {"rank 1: gather of 4 bytes to member 1", {.kind = OP_GATHER, BOTH, .count = 4}, {.kind = OP_GATHER, BOTH, .count = 4, .root = 1}},
+    {"rank 1: scatter of 2000 bytes from member 0", {.kind = OP_SCATTER, BOTH, .count = 4}, {.kind = OP_SCATTER, BOTH, .count = 2000}},
+    {"rank 1: scatter of 4 bytes from member 2", {.kind = OP_SCATTER, BOTH, .count = 4}, {.kind = OP_SCATTER, BOTH, .count = 4, .root = 2}},
+    {"rank 1: alltoall of 3000 bytes", {.kind = OP_ALLTOALL, BOTH, .count = 4}, {.kind = OP_ALLTOALL, BOTH, .count = 3000}},
+    {"rank 1: alltoall of 4 bytes", {.kind = OP_ALLTOALLV, BOTH, .send_lens = fine, .send_offs = places, .recv_lens = fine, .recv_offs = places}, {.kind = OP_ALLTOALL, BOTH, .count = 4}},
+    {"rank 1 sends 3 bytes to rank 2, which expects 4",
+     {.kind = OP_ALLTOALLV, BOTH, .send_lens = fine, .send_offs = places, .recv_lens = fine, .recv_offs = places},
+     {.kind = OP_ALLTOALLV, BOTH, .send_lens = fewer, .send_offs = places, .recv_lens = fine, .recv_offs = places}},
+    {"rank 2 sends 4 bytes to rank 1, which expects 3",
+     {.kind = OP_ALLTOALLV, BOTH, .send_lens = fine, .send_offs = places, .recv_lens = fine, .recv_offs = far},
+     {.kind = OP_ALLTOALLV, BOTH, .send_lens = fine, .send_offs = far, .recv_lens = fewer, .recv_offs = places}},
+};
+
+static int different(struct world *w, void *arg) {
+    struct comm *c = world_comm(w);
+    (void)arg;
+    for (size_t i = 0; i < sizeof differences / sizeof differences[0]; i++) {
+        const struct difference *d = &differences[i];
+        memset(other, UNTOUCHED, 64);
+        int rc = coll_run(c, c->me == 1 ? &d->differs : &d->call, 0);
+        if (rc != SYP_EMISMATCH || !strstr(syp_error_text(), d->said)) {
+            fprintf(stderr, "rank %d: difference %zu (%s): %d: %s\n", w->who.rank, i, d->said, rc, syp_error_text());
+            return 1;
+        }
+        for (int k = 0; k < 64; k++)
+            NEED(w, ((char *)other)[k] == UNTOUCHED);
+    }
+    uint64_t seed = 1;
+    return one(w, c, OP_ALLTOALLV, 5000, &seed, 0);
+}
+
+static void different_calls_are_told(void) {
+    CHECK_EQ(worlds_as_processes(3, NULL, different, NULL), 0);
+}
+
+/* More members than a mail has room for lists of: the verdict is the same, the text cannot say which. */
+static int crowd(struct world *w, void *arg) {
+    struct comm *c = world_comm(w);
+    uint64_t seed = *(uint64_t *)arg;
+    size_t lens[256], offs[256];
+    for (int i = 0; i < 2; i++)
+        if (one(w, c, OP_ALLTOALLV, 20, &seed, 0) || one(w, c, OP_ALLTOALLV, 100, &seed, 0) || one(w, c, OP_ALLTOALLV, 100, &seed, ALL_IN_POOL)) return 1;
+    if (one(w, c, OP_ALLTOALLV, 0, &seed, 0) || one(w, c, OP_REDUCE_SCATTERV, 64, &seed, 0) || one(w, c, OP_ALLGATHERV, 100, &seed, 0)) return 1;
+    for (int m = 0; m < c->n; m++)
+        lens[m] = 2, offs[m] = 2 * (size_t)m;
+    struct call call = {.kind = OP_ALLTOALLV, BOTH, .send_lens = lens, .send_offs = offs, .recv_lens = lens, .recv_offs = offs};
+    char mine[512];
+    call.recv = mine;
+    if (c->me == 3) lens[5] = 1;
+    NEED(w, coll_run(c, &call, 0) == SYP_EMISMATCH && strstr(syp_error_text(), "lists of lengths disagree"));
+    return 0;
+}
+
+static void more_members_than_lists(void) {
+    uint64_t seed = check_seed();
+    struct world_setup small = {.local_mem_size = 4 << 20, .meta_size = 64 << 10, .timeout_ns = 60 * (int64_t)NS_PER_S};
+    CHECK_EQ(worlds_as_threads(39, &small, crowd, &seed), 0);
+    CHECK_EQ(worlds_as_processes(115, &small, crowd, &seed), 0);
+}
+
+/* ---------------------------------------------------------------------------------------- random programs */
+
+struct program {
+    uint64_t seed;
+    int steps;
+};
+
+/* All ranks walk one random list of (group, operation); each takes part where it is a member. */
+static int random_program(struct world *w, void *arg) {
+    const struct program *p = arg;
+    uint64_t seed = p->seed;
+    struct comm *g[5] = {world_comm(w)};
+    int n = w->peers.n;
+    for (int k = 1; k < 5; k++) {
+        int list[MAX_WORLD], m = 0;
+        for (int r = 0; r < n; r++)
+            if (check_random(&seed) >> 20 & 1) list[m++] = r;
+        if (m == 0) list[m++] = k % n;
+        NEED(w, comm_create(g[0], list, m, &g[k]) == SYP_OK);
+    }
+    for (int i = 0; i < p->steps; i++) {
+        uint64_t x = check_random(&seed), own = x;
+        struct comm *c = g[x % 5];
+        size_t len = (x >> 8 & 3) == 0 ? x >> 12 & 0x7fff : x >> 12 & 0x3ff;
+        if (c && one(w, c, kinds[(x >> 40) % N_KINDS], len, &own, 0)) return 1;
+    }
+    return 0;
+}
+
+static void random_programs(void) {
+    struct program p = {check_seed(), (int)check_count(150, 6000)};
+    for (int n = 2; n <= 8; n += (int)check_count(3, 1)) {
+        delays_on(p.seed, 3);
+        CHECK_EQ(worlds_as_threads(n, NULL, random_program, &p), 0);
+        CHECK_EQ(worlds_as_processes(n, NULL, random_program, &p), 0);
+        delays_off();
+        p.steps *= 4;
+        CHECK_EQ(worlds_as_processes(n, NULL, random_program, &p), 0);
+        p.steps /= 4;
+        check_random(&p.seed);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------- groups */
+
+static int strided(struct world *w, void *arg) {
+    struct comm *c = world_comm(w), *g = NULL;
+    uint64_t seed = 5;
+    (void)arg;
+    NEED(w, comm_split_strided(c, 4, -2, 3, &g) == SYP_OK && (g != NULL) == (c->me % 2 == 0));
+    if (g) NEED(w, g->n == 3 && g->rank[0] == 4 && g->rank[1] == 2 && g->rank[2] == 0);
+    if (g && one(w, g, OP_ALLGATHER, 3000, &seed, 0)) return 1;
+    if (g) NEED(w, comm_destroy(g) == SYP_OK);
+    NEED(w, comm_split_strided(c, c->n - 1, 0, 1, &g) == SYP_OK && (g != NULL) == (c->me == c->n - 1));
+    if (g) NEED(w, comm_destroy(g) == SYP_OK);
+    static const int wrong[][3] = {{0, 0, 2}, {0, 1, 6}, {0, 1, 0}, {-1, 1, 2}, {5, -1, 2}, {1, -1, 3}, {3, 1, 3}, {0, INT32_MAX, 5}, {0, INT32_MIN, 5}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        NEED(w, comm_split_strided(c, wrong[i][0], wrong[i][1], wrong[i][2], &g) == SYP_EINVAL && !g);
+        NEED(w, strstr(syp_error_text(), "not so many different ranks of a group of 5"));
+    }
+    int rc = c->me == 1 ? comm_split_strided(c, 0, 9, 2, &g) : comm_split_strided(c, 0, 1, 2, &g); /* refused at one side: the others learn it */
+    NEED(w, rc == (c->me == 1 ? SYP_EINVAL : SYP_EMISMATCH) && !g);
+    rc = c->me == 1 ? comm_split_strided(c, 0, 2, 2, &g) : comm_split_strided(c, 0, 1, 2, &g);
+    NEED(w, rc == SYP_EMISMATCH && !g);
+    return coll_barrier(c, 0);
+}
+
+static void strided_groups(void) {
+    CHECK_EQ(worlds_as_threads(5, NULL, strided, NULL), 0);
+}
+
+int main(void) {
+    setenv("SYMPOOL_STAGING_SIZE", STAGING, 1);
+    return check_main("operations", (struct check_test[]){{"sizes", sizes},
+                                                          {"sizes_in_processes", sizes_in_processes},
+                                                          {"pool_buffers_are_not_staged", pool_buffers_are_not_staged},
+                                                          {"refused_calls", refused_calls},
+                                                          {"different_calls_are_told", different_calls_are_told},
+                                                          {"more_members_than_lists", more_members_than_lists},
+                                                          {"random_programs", random_programs},
+                                                          {"strided_groups", strided_groups},
+                                                          {0}});
+}

@@ -94,6 +94,54 @@ static int sums(struct life *l, struct comm *c, char *at, size_t count) {
     return 0;
 }
 
+#define PART 100000u /* bytes of a member's part */
+
+static int parts_are_of_members(const char *at, size_t len) {
+    for (size_t k = 0; k < N * len; k++)
+        if (at[k] != (char)(k / len + 1)) return 0;
+    return 1;
+}
+
+/* Every other operation, on buffers that are all in the pool or all outside: each member's bytes are its rank + 1. */
+static int exchanges(struct life *l, struct comm *c, char *send) {
+    char *recv = send + N * PART;
+    int me = c->me;
+    size_t lens[N], offs[N];
+    for (int m = 0; m < N; m++)
+        lens[m] = PART, offs[m] = (size_t)m * PART;
+    memset(send, me + 1, N * PART);
+    CALL(l, coll_allgather(c, send, recv, PART, l->deadline));
+    if (!parts_are_of_members(recv, PART)) return 3;
+    memset(recv, 0, N * PART);
+    CALL(l, coll_alltoall(c, send, recv, PART, l->deadline));
+    if (!parts_are_of_members(recv, PART)) return 3;
+    memset(recv, 0, N * PART);
+    CALL(l, coll_alltoallv(c, send, recv, lens, offs, l->deadline));
+    if (!parts_are_of_members(recv, PART)) return 3;
+    memset(recv, 0, N * PART);
+    CALL(l, coll_gather(c, OP_GATHER, send, recv, PART, 1, l->deadline));
+    if (me == 1 && !parts_are_of_members(recv, PART)) return 3;
+    CALL(l, coll_gather(c, OP_SCATTER, recv, send, PART, 1, l->deadline));
+    if (send[0] != me + 1 || send[PART - 1] != me + 1) return 3;
+    CALL(l, coll_allgather_rows(c, send, recv, 10, PART / 10, l->deadline));
+    for (size_t r = 0; r < 10; r++)
+        if (!parts_are_of_members(recv + r * N * (PART / 10), PART / 10)) return 3;
+    return 0;
+}
+
+static int reductions(struct life *l, struct comm *c, char *at) {
+    int32_t *x = (int32_t *)(void *)at, *y = (int32_t *)(void *)(at + N * PART);
+    for (size_t k = 0; k < N * PART / 4; k++)
+        x[k] = (int32_t)k + c->me;
+    CALL(l, coll_reduce_scatter(c, x, y, PART / 4, SYP_INT32, SYP_SUM, l->deadline));
+    for (size_t k = 0; k < PART / 4; k++)
+        if (y[k] != N * ((int32_t)k + c->me * (int32_t)(PART / 4)) + N * (N - 1) / 2) return 3;
+    CALL(l, coll_reduce(c, x, y, PART / 4, SYP_INT32, SYP_SUM, 2, l->deadline));
+    for (size_t k = 0; c->me == 2 && k < PART / 4; k++)
+        if (y[k] != N * (int32_t)k + N * (N - 1) / 2) return 3;
+    return 0;
+}
+
 static int operations(struct life *l) {
     struct comm *c = &l->w->coll.comm[WORLD_SLOT];
     int rc;
@@ -102,6 +150,8 @@ static int operations(struct life *l) {
         if (i == 2 && !strcmp(l->p->point, "wait.sleep") && l->w->who.rank == (l->p->victim + 1) % N) os->sleep(50 * NS_PER_MS);
         CALL(l, coll_barrier(c, l->deadline));
     }
+    if ((rc = exchanges(l, c, l->pool_buffer)) || (rc = exchanges(l, c, l->outside))) return rc;
+    if ((rc = reductions(l, c, l->pool_buffer)) || (rc = reductions(l, c, l->outside))) return rc;
     CALL(l, coll_broadcast(c, l->pool_buffer, 100000, 1, l->deadline));
     CALL(l, coll_broadcast(c, l->outside, COUNT * 4, 1, l->deadline));
     if ((rc = sums(l, c, l->pool_buffer, COUNT)) || (rc = sums(l, c, l->outside, COUNT)) || (rc = sums(l, c, l->pool_buffer, 8))) return rc;
@@ -344,7 +394,7 @@ static void everywhere(struct plan p, int rounds) {
         const char *only = getenv("POINT");
         p.point = point[i / N % n];
         p.victim = i % N;
-        p.after = !strcmp(p.point, "publish") || !strcmp(p.point, "published") ? 1 + i * 5 % 17 : 1;
+        p.after = !strcmp(p.point, "publish") || !strcmp(p.point, "published") ? 1 + i * 19 % 61 : 1;
         if (!only || !strcmp(only, p.point)) one_strike(&p);
     }
 }

@@ -15,7 +15,6 @@
 #include <sys/mman.h>
 
 #define STAGING "8K"
-#define HALF 4096u /* of it */
 #define GUARD 64u
 #define UNTOUCHED 0x5a
 
@@ -347,16 +346,16 @@ static int one(struct world *w, struct comm *c, int kind, size_t bytes, uint64_t
 /* ------------------------------------------------------------------------------------------------- sizes */
 
 /* Around the switches: a message in the mail (of a part, or of all), a chunk, three chunks and a tail. */
-static int sizes_of(size_t n, size_t *list) {
-    size_t around_these[] = {64, MAIL_DATA / n, MAIL_DATA, HALF / n, HALF}, k = 0;
+static int sizes_of(size_t n, size_t half, size_t *list) {
+    size_t around_these[] = {64, MAIL_DATA / n, MAIL_DATA, half / n / 64 * 64, half}, k = 0;
     list[k++] = 0;
     list[k++] = 1;
     for (size_t i = 0; i < sizeof around_these / sizeof around_these[0]; i++)
         for (size_t d = 0; d < 3; d++)
             list[k++] = around_these[i] + d - 1;
     list[k++] = 8 * (MAIL_DATA / 8 + 1); /* of eight-byte elements, too */
-    list[k++] = 3 * (HALF / n) + 17;
-    list[k++] = 3 * HALF + 17;
+    list[k++] = 3 * (half / n) + 17;
+    list[k++] = 3 * half + 17;
     return (int)k;
 }
 
@@ -364,7 +363,7 @@ static int every_size(struct world *w, void *arg) {
     uint64_t seed = *(uint64_t *)arg;
     size_t list[32];
     struct comm *c = world_comm(w);
-    int n_sizes = sizes_of((size_t)c->n, list);
+    int n_sizes = sizes_of((size_t)c->n, w->coll.conf.staging / 2, list);
     for (int round = 0; round < (int)check_count(6, 40); round++)
         for (int k = 0; k < N_KINDS; k++)
             for (int i = 0; i < n_sizes; i++)

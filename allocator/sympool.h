@@ -444,11 +444,27 @@ SYP_API int syp_comm_size(const syp_comm *comm);
 
 /* -------------------------------------------------------------------------------------------- collectives */
 
-/* Element types.  Values are fixed; types not listed are not reduced by this version. */
-typedef enum syp_dtype { SYP_FLOAT64 = 1, SYP_FLOAT32 = 2, SYP_INT32 = 5, SYP_INT64 = 6 } syp_dtype;
+/* Element types.  Values are fixed for ever. */
+typedef enum syp_dtype {
+    SYP_FLOAT64 = 1,
+    SYP_FLOAT32 = 2,
+    SYP_FLOAT16 = 3,  /* IEEE 754 binary16 */
+    SYP_BFLOAT16 = 4, /* the upper half of a binary32 */
+    SYP_INT32 = 5,
+    SYP_INT64 = 6,
+    SYP_INT8 = 7,
+    SYP_UINT8 = 8,
+    SYP_UINT32 = 9,
+    SYP_UINT64 = 10
+} syp_dtype;
 
-/* Reductions.  Integers wrap around; min and max of a NaN and anything is NaN; -0 is below +0. */
-typedef enum syp_op { SYP_SUM = 1, SYP_MIN = 2, SYP_MAX = 3 } syp_op;
+/*
+ * Reductions.  Elements are combined in member order 0 .. n - 1, always; so all members get the same bits, whatever the size, the buffers' places, the
+ * algorithm, the processor's instructions and the number of threads.  16-bit floats are combined in binary32 and rounded once, to nearest even.
+ * Integers wrap around.  min and max: a NaN on any member gives the quiet NaN, and -0 is below +0.  avg: the sum divided by n, of integers
+ * truncated towards zero.
+ */
+typedef enum syp_op { SYP_SUM = 1, SYP_MIN = 2, SYP_MAX = 3, SYP_PROD = 4, SYP_AVG = 5 } syp_op;
 
 /*
  * The collectives.  Common to all:

@@ -34,7 +34,7 @@ int find_call(const char *call, const syp_comm *handle, const syp_call *options,
 }
 
 int syp_comm_create(syp_comm *parent, const int *ranks, int n, syp_comm **out) {
-    struct comm *p, *made = NULL;
+    struct comm *p = NULL, *made = NULL;
     int rc = find_group("comm_create", parent, &p);
     if (rc != SYP_OK) return rc;
     rc = comm_create(p, ranks, n, out ? &made : NULL);
@@ -44,7 +44,7 @@ int syp_comm_create(syp_comm *parent, const int *ranks, int n, syp_comm **out) {
 }
 
 int syp_comm_split_strided(syp_comm *parent, int start, int stride, int n, syp_comm **out) {
-    struct comm *p, *made = NULL;
+    struct comm *p = NULL, *made = NULL;
     int rc = find_group("comm_split_strided", parent, &p);
     if (rc != SYP_OK) return rc;
     rc = comm_split_strided(p, start, stride, n, out ? &made : NULL);

@@ -5,7 +5,7 @@
 #include "pool/base/status.h"
 
 /* Handles are entries of the world's group table, so a stale or foreign one is recognised without being read. */
-int find_group(const char *call, const syp_comm *handle, struct comm **out) {
+int find_other_group(const char *call, const syp_comm *handle, struct comm **out) {
     struct world *w;
     int rc = process_need(call, &w);
     if (rc != SYP_OK) return rc;

@@ -12,18 +12,14 @@
 enum { COLD, ATTACHING, ATTACHED, DETACHING };
 
 static struct world the_world = {.process = 1};
-static atom32 state;  /* acquire/release: claim, settle, process_world */
+static atom32 state;  /* acquire/release: claim, settle */
 atom32 process_is_child;
 static atom32 inside; /* threads between enter and leave; seq_cst against state: process_enter_quietly, process_quiesce */
 /* Of the_world, for readers that do not enter.  Release: settle.  acquire: process_pool. */
 _Atomic(struct pool *) process_job_pool;
+_Atomic(struct world *) process_job_world;
 static atom32 job_ranks;
 
-struct world *process_world(void) {
-    /* forked first: the child of an unattached process needs it, too.  The state pairs with settle. */
-    if (process_forked() || load_acquire(&state) != ATTACHED) return NULL;
-    return &the_world;
-}
 
 int process_usable(const char *call) {
     if (!process_forked()) return SYP_OK;
@@ -84,6 +80,7 @@ void process_after_fork(int consistent) {
     if (was == COLD) return;
     store_relaxed(&process_is_child, 1);
     store_relaxed(&process_job_pool, NULL);
+    store_relaxed(&process_job_world, NULL);
     scope_clear();
     stats_close(); /* the segment is the parent's; ours is only a mapping of it */
 }
@@ -96,6 +93,7 @@ static uint32_t claim(uint32_t from, uint32_t to) {
         uint32_t seen = from;
         if (cas_acq_rel(&state, &seen, to)) { /* pairs with settle */
             store_release(&process_job_pool, NULL);
+            store_release(&process_job_world, NULL);
             return from;
         }
         if (seen == COLD || seen == ATTACHED) return seen;
@@ -104,8 +102,9 @@ static uint32_t claim(uint32_t from, uint32_t to) {
 }
 
 static void settle(uint32_t to) {
-    store_release(&process_job_pool, to == ATTACHED ? the_world.pool : NULL); /* pairs with process_pool */
-    store_release(&state, to);                                               /* pairs with claim and process_world */
+    store_release(&process_job_pool, to == ATTACHED ? the_world.pool : NULL);  /* pairs with process_pool */
+    store_release(&process_job_world, to == ATTACHED ? &the_world : NULL);     /* pairs with process_world */
+    store_release(&state, to);                                                /* pairs with claim */
 }
 
 /* Read as much as the caller's struct has; what is beyond keeps its default. */

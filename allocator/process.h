@@ -10,8 +10,8 @@
 
 #include "allocator/attach.h"
 
-/* The world while attached and not in a forked child, else NULL.  A few loads. */
-struct world *process_world(void);
+/* process.c: the world while attached, else NULL, as in a child. */
+extern _Atomic(struct world *) process_job_world;
 /* fork.c: a word that is 1 in the process that wrote it, 0 in a child.  One that stays 1 while none is needed, or if the kernel refuses it. */
 extern _Atomic(atom32 *) fork_page;
 /* process.c: what the child does; consistent = the handlers ran. */
@@ -34,6 +34,12 @@ static inline int process_forked(void) {
 static inline struct pool *process_pool(void) {
     if (__builtin_expect(fork_noticed(), 0)) process_after_fork(0); /* first: the child of an unattached process needs it, too */
     return load_acquire(&process_job_pool);                         /* pairs with settle */
+}
+
+/* The world while attached and not in a forked child, else NULL. */
+static inline struct world *process_world(void) {
+    if (__builtin_expect(fork_noticed(), 0)) process_after_fork(0);
+    return load_acquire(&process_job_world); /* pairs with settle */
 }
 
 /* SYP_OK and *out = the world; or SYP_ESTATE / SYP_EFORKED with the record naming `call`. */

@@ -129,10 +129,7 @@ int quick_run(struct comm *c, const struct call *call, int *posted) {
     struct mail *mail = post_address(c, p.what, p.count, p.total);
     copy_small(mail->data, p.data, p.len);
     post_deliver(c, call->kind);
-    /* The members have copies of the lines of our other mail, from the operation before.  The next one shall not begin by taking them away. */
-    const char *next = (const char *)&c->own->mail[(c->sequence + 1) & 1];
-    for (size_t at = 0; at < MAIL_HEAD + p.len; at += 64)
-        prefetch_write(next + at);
+    post_prepare_next(c, p.len);
     *posted = 1;
     if (!all_agree(c)) return 0;
     c->symm_agreed = mail->symm_calls;

@@ -118,6 +118,7 @@ int rounds_step(struct request *r) {
             break;
         case SHARE:
             TEST_POINT("rounds.share");
+            prefetch_write(&comm_mail(r->c)->stamp); /* the members have seen it, and look again only when they have done their share */
             if (!r->moves->fetch) stage(r, r->done + rounds_now(r), r->round + 1);
             if ((rc = publish_share(r, r->moves->move)) != SYP_OK) return rc;
             r->state = SHARED;

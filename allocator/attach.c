@@ -13,6 +13,7 @@
 #include "pool/base/text.h"
 #include "bootstrap/claim.h"
 #include "bootstrap/hostid.h"
+#include "collectives/reduce.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -68,7 +69,7 @@ static int up_settings(struct world *w) {
                                       .threads = (int)conf_int(CONF_COLL_THREADS),
                                       .chunk = conf_size(CONF_COLL_CHUNK),
                                       .staging = staging_size(w)};
-    return SYP_OK;
+    return reduce_choose(conf_str(CONF_KERNELS));
 }
 
 static int up_log(struct world *w) {

@@ -4,7 +4,7 @@
 # sh tests/run.sh quick|long|plain|asan|ubsan|tsan [PART]
 #
 # Runs, one at a time since many are sensitive to timing, whatever is there of: tools/checks/*.sh, the programs test_*
-# of tests/{unit,ranks,fault} as built in $B, tests/{ranks,fault,fuzz}/*.sh, the models and a few of the mutants.
+# of tests/{unit,ranks,fault} as built in $B, tests/{unit,ranks,fault,fuzz}/*.sh, the models and a few of the mutants.
 # long: full counts, all mutants, the binary interface, and the matrix of compilers and sanitizers.
 # plain: the programs alone.  The sanitizer modes: the programs alone, without those of tests/fault; tsan only those
 # whose source has the line "/* tsan: yes */".  PART: only those whose name contains it.
@@ -116,6 +116,7 @@ case $mode in
 quick | long)
     scripts tools/checks
     programs unit
+    scripts tests/unit
     programs ranks
     scripts tests/ranks
     programs fault

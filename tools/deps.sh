@@ -11,6 +11,7 @@ PACKAGES="
 gcc make binutils libc6-dev
 libhwloc-dev libnuma-dev libsodium-dev libjansson-dev zlib1g-dev dataset-fashion-mnist
 libcunit1-dev libseccomp-dev g++ pkg-config valgrind clang libclang-rt-14-dev spin strace python3 man-db procps iproute2 util-linux
+gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 "
 PACKAGES_ABI="abigail-tools"
 PACKAGES_BENCH="libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4"

@@ -32,6 +32,7 @@ CONF(CONF_COLL_ALGORITHM, "SYMPOOL_COLL_ALGORITHM", CONF_ENUM, "auto", NULL, NUL
 CONF(CONF_COLL_ONE_SHOT, "SYMPOOL_COLL_ONE_SHOT", CONF_SIZE, "2K", "0", "1T", NULL, "largest message that every rank reduces as a whole with SYMPOOL_COLL_ALGORITHM=auto; above, each its slice")
 CONF(CONF_COLL_THREADS, "SYMPOOL_COLL_THREADS", CONF_INT, "0", "0", "64", NULL, "threads of this rank that share large collectives, the caller among them; 0: its part of the processors, at most 8")
 CONF(CONF_COLL_CHUNK, "SYMPOOL_COLL_CHUNK", CONF_SIZE, "256K", "1K", "32M", NULL, "bytes that a rank stages at a time, at most half of SYMPOOL_STAGING_SIZE")
+CONF(CONF_KERNELS, "SYMPOOL_KERNELS", CONF_ENUM, "auto", NULL, NULL, "auto|scalar|avx2|avx512|neon", "instructions that reductions and streaming copies use, same bits with all; auto: the widest that the processor has; attach fails with one that it lacks")
 CONF(CONF_JOIN_TIMEOUT, "SYMPOOL_JOIN_TIMEOUT", CONF_DURATION, "30s", "1ms", "24h", NULL, "deadline of syp_init")
 CONF(CONF_TIMEOUT, "SYMPOOL_TIMEOUT", CONF_DURATION, "300s", "1ms", "24h", NULL, "default deadline of a collective")
 CONF(CONF_FINALIZE_TIMEOUT, "SYMPOOL_FINALIZE_TIMEOUT", CONF_DURATION, "5s", "1ms", "24h", NULL, "how long syp_finalize waits for the peers")

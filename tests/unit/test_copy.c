@@ -2,8 +2,12 @@
 /* The copies, in every variant that runs here: exact, any alignment and length, nothing beside the destination touched. */
 #include "collectives/copy.h"
 #include "collectives/reduce.h"
+#include "pool/base/atomic.h"
+#include "pool/base/os.h"
 #include "tests/support/check.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -119,6 +123,58 @@ static void rows_are_exact(void) {
     free(wanted);
 }
 
+/* ------------------------------------------------------------------------------- streamed data and a plain flag */
+
+enum { WORDS = 512 };
+static struct {
+    _Alignas(128) atom64 word[WORDS]; /* written by copy_stream */
+    _Alignas(128) atom64 flag;        /* pairs: streamer's store with watcher's load */
+    _Alignas(128) atom64 seen;        /* pairs: watcher's store with streamer's load */
+} shared;
+static const uint64_t done = UINT64_MAX;
+static uint64_t early;
+
+static void wait_while(atom64 *word, uint64_t value) {
+    for (unsigned spins = 0; load_acquire(word) == value; spins++)
+        spins % 4096 == 4095 ? (void)sched_yield() : cpu_relax();
+}
+
+static void *watcher(void *arg) {
+    (void)arg;
+    for (uint64_t r = 1;; r++) {
+        wait_while(&shared.flag, r - 1);
+        if (load_relaxed(&shared.flag) == done) return NULL;
+        for (int i = WORDS - 1; i >= 0; i--)
+            early += load_relaxed(&shared.word[i]) != r;
+        store_release(&shared.seen, r);
+    }
+}
+
+static void streams_before_flags(void) {
+    uint64_t data[WORDS], rounds = check_count(50000, 1000000), end = os->now() + check_count(1000, 5000) * NS_PER_MS;
+    pthread_t t;
+    memset(&shared, 0, sizeof shared);
+    early = 0;
+    if (pthread_create(&t, NULL, watcher, NULL) != 0) abort();
+    for (uint64_t r = 1; r <= rounds && os->now() < end; r++) { /* on a busy machine a round takes a time slice */
+        for (int i = 0; i < WORDS; i++)
+            data[i] = r;
+        copy_stream((void *)shared.word, data, sizeof data);
+        store_release(&shared.flag, r);
+        wait_while(&shared.seen, r - 1);
+    }
+    store_release(&shared.flag, done);
+    pthread_join(t, NULL);
+    CHECK_EQ(early, 0);
+}
+
+static void what_was_streamed_is_seen_after_a_later_flag(void) {
+    for_levels(streams_before_flags);
+}
+
 int main(void) {
-    return check_main("copy", (struct check_test[]){{"copies_are_exact", copies_are_exact}, {"rows_are_exact", rows_are_exact}, {0}});
+    return check_main("copy", (struct check_test[]){{"copies_are_exact", copies_are_exact},
+                                                    {"rows_are_exact", rows_are_exact},
+                                                    {"what_was_streamed_is_seen_after_a_later_flag", what_was_streamed_is_seen_after_a_later_flag},
+                                                    {0}});
 }

@@ -105,7 +105,7 @@ int syp_test(syp_request *request, int *done) {
     if (done) *done = 0;
     int rc = find("test", request, &c);
     if (rc == SYP_OK && !done) {
-        err_set(SYP_EINVAL, "test: done is NULL");
+        err_set(SYP_EINVAL, "test: done is NULL; it is told whether the request has ended");
         rc = err_operation("test");
     }
     return rc == SYP_OK ? queue_test(c, (uintptr_t)request, done) : rc;

@@ -50,8 +50,12 @@ static void release(struct queue *k, struct queued *q) {
 static void begin(struct comm *c, struct queued *q) {
     struct request *r = &q->r;
     request_number(r, c, q->call.kind, q->timeout_ns, 0);
-    if (!q->id) r->error = SYP_ECANCELED;
-    call_setup(r, &q->call);
+    if (q->id) {
+        call_setup(r, &q->call);
+    } else { /* its buffers and lists are the caller's again */
+        r->error = SYP_ECANCELED;
+        r->step = request_meet;
+    }
     if (r->error) q->why = *err_record();
     c->begun = 1;
     request_start(r);

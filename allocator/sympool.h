@@ -57,6 +57,7 @@ enum {
     SYP_EBUSY = -5,        /* another thread is using this group; or a straggler may still write the memory asked for */
     SYP_EFOREIGN = -6,     /* the pointer is not (or no longer) a live block of the pool */
     SYP_EREACH = -7,       /* the rank is not reachable by load and store: it runs on another host */
+    SYP_ECANCELED = -8,    /* the call was cancelled (syp_cancel); seen in the texts of other members' SYP_EMISMATCH only */
 
     /* the ranks disagree; every member of the group got this error for this call, the group stays usable */
     SYP_EMISMATCH = -20, /* different operation, count, type, root or arguments on different ranks */
@@ -189,7 +190,8 @@ SYP_API int syp_init_env(void);
 /*
  * Leave the job: wait for the peers (bounded by SYMPOOL_FINALIZE_TIMEOUT, 5 s), unmap their pools, release ours.
  * All groups are destroyed, and so is the symmetric region with its blocks.  Live blocks of the local heap stay readable and
- * writable, as memory of this process alone, until freed; freeing them after finalize is legal.
+ * writable, as memory of this process alone, until freed; freeing them after finalize is legal.  Requests are no more: those of the world are completed
+ * first, in the same time; other groups that have some which have not ended are aborted.
  * Returns SYP_OK; SYP_ESTATE when not attached; SYP_EBUSY when another thread of this process is inside a collective, or stays inside another
  * call for longer than SYMPOOL_FINALIZE_TIMEOUT (then nothing was done); SYP_EPEER, SYP_ETIMEOUT or another error of the last meeting when a peer died, stayed away or broke the world, in which case
  * this process has left all the same.
@@ -435,7 +437,8 @@ SYP_API int syp_comm_split_strided(syp_comm *parent, int start, int stride, int 
 
 /*
  * Destroy a group.  comm: from syp_comm_create; NULL (the world): SYP_EINVAL.  Each member calls it when it is done; it does
- * not wait for the others.  Works on a broken group.  Returns SYP_OK, SYP_EINVAL, SYP_EBUSY, SYP_ESTATE.
+ * not wait for the others.  Works on a broken group, whose requests are then no more.  Returns SYP_OK, SYP_EINVAL, SYP_EBUSY (also: it has requests that were
+ * not waited for, and is not broken), SYP_ESTATE.
  */
 SYP_API int syp_comm_destroy(syp_comm *comm);
 
@@ -550,6 +553,57 @@ SYP_API int syp_alltoall(const void *send, void *recv, size_t len, syp_comm *com
  */
 SYP_API int syp_alltoallv(const void *send, const size_t *send_lens, const size_t *send_offs, void *recv, const size_t *recv_lens,
                           const size_t *recv_offs, syp_comm *comm, const syp_call *call);
+
+/* -------------------------------------------------------------------------------- non-blocking collectives */
+
+/* A collective in progress.  Opaque; made by the functions below, ended by syp_wait, or by syp_test or syp_cancel that says so. */
+typedef struct syp_request syp_request;
+
+/*
+ * Non-blocking forms.  Each does what the function without the i does, with these differences:
+ *   Returns at once: SYP_OK and *out = the request, or what can be told at once (SYP_EINVAL out NULL; SYP_ESTATE; SYP_ENOMEM, too many requests:
+ *   a group has room for 64) and *out = NULL.  Everything else is the result of syp_wait or syp_test.
+ *   Buffers, and the lists of the v forms, are the library's until the request has ended.
+ *   Requests of a group take place in the order in which they were made, also against blocking calls: a blocking call completes those before it.
+ *   Progress is made inside syp_test and syp_wait of any request of the group, and inside its blocking calls; there is no thread that does.
+ *   The deadline of `call` begins when the operation begins.  Threads: as the blocking forms.
+ */
+SYP_API int syp_ibarrier(syp_comm *comm, const syp_call *call, syp_request **out);
+SYP_API int syp_ibroadcast(void *buf, size_t len, int root, syp_comm *comm, const syp_call *call, syp_request **out);
+SYP_API int syp_iallreduce(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, syp_comm *comm, const syp_call *call,
+                           syp_request **out);
+SYP_API int syp_ireduce(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, int root, syp_comm *comm, const syp_call *call,
+                        syp_request **out);
+SYP_API int syp_ireduce_scatter(const void *send, void *recv, size_t count, syp_dtype dtype, syp_op op, syp_comm *comm, const syp_call *call,
+                                syp_request **out);
+SYP_API int syp_ireduce_scatterv(const void *send, void *recv, const size_t *counts, syp_dtype dtype, syp_op op, syp_comm *comm,
+                                 const syp_call *call, syp_request **out);
+SYP_API int syp_iallgather(const void *send, void *recv, size_t len, syp_comm *comm, const syp_call *call, syp_request **out);
+SYP_API int syp_iallgatherv(const void *send, void *recv, const size_t *lens, syp_comm *comm, const syp_call *call, syp_request **out);
+SYP_API int syp_iallgather_rows(const void *send, void *recv, size_t rows, size_t len, size_t send_stride, size_t recv_stride, syp_comm *comm,
+                                const syp_call *call, syp_request **out);
+SYP_API int syp_igather(const void *send, void *recv, size_t len, int root, syp_comm *comm, const syp_call *call, syp_request **out);
+SYP_API int syp_iscatter(const void *send, void *recv, size_t len, int root, syp_comm *comm, const syp_call *call, syp_request **out);
+SYP_API int syp_ialltoall(const void *send, void *recv, size_t len, syp_comm *comm, const syp_call *call, syp_request **out);
+SYP_API int syp_ialltoallv(const void *send, const size_t *send_lens, const size_t *send_offs, void *recv, const size_t *recv_lens,
+                           const size_t *recv_offs, syp_comm *comm, const syp_call *call, syp_request **out);
+
+/*
+ * Make progress and ask.  *done: 1 = the request has ended, is no more, and the return value is its result as of the blocking form; 0 = not yet, and the
+ * return value is SYP_OK.  Returns also SYP_EINVAL (a NULL), SYP_ESTATE (not a request of this attach), SYP_EBUSY (another thread is inside an
+ * operation of the group; *done 0).  Never blocks.
+ */
+SYP_API int syp_test(syp_request *request, int *done);
+
+/* Run the request to its end; it is no more.  Returns its result as of the blocking form, or as syp_test.  Blocks up to the operation's deadline. */
+SYP_API int syp_wait(syp_request *request);
+
+/*
+ * Take back a request that has not begun on this rank.  Returns SYP_OK: it is no more, and the other members get SYP_EMISMATCH for the operation, naming this
+ * rank; unless all have cancelled it.  The group stays usable.  SYP_EBUSY: it has begun, and goes on (syp_comm_abort ends it, and the group).  SYP_EINVAL,
+ * SYP_ESTATE as syp_test.  Never blocks.
+ */
+SYP_API int syp_cancel(syp_request *request);
 
 /* ----------------------------------------------------------------------------------------- after a failure */
 

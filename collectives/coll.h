@@ -3,7 +3,7 @@
  * Groups and operations of one attached rank.  All state is in struct coll, so that ranks can also be threads of one process.
  *
  * An operation is a request: a small state machine whose step function runs until it is complete or must wait for a member's phase.
- * A blocking call runs it to the end (request_run); non-blocking forms can be built from the same steps.
+ * A blocking call runs it to the end (request_run); a non-blocking one leaves it in the group's queue, whose first is stepped by whoever asks (queue.c).
  *
  *     request_begin -> step: post -> wait all posts -> check -> move data (phases) -> complete -> request_end
  */
@@ -57,7 +57,7 @@ struct comm_member {
 struct comm {
     struct coll *coll;
     int in_use;
-    int ready;                 /* in use, all reached, not broken */
+    int ready;                 /* in use, all reached, not broken, no requests pending */
     int slot;                  /* 0 = world */
     int n, me;                 /* members; our number among them */
     struct comm_member *member; /* n, map_alloc'ed */
@@ -75,6 +75,10 @@ struct comm {
     atom32 busy;               /* 1 = a thread is inside an operation; acquire/release: request_take / request_release */
     int broken;                /* SYP_E* of the operation that broke the group */
     syp_error why;             /* its record */
+    struct queue *queue;       /* requests (queue.c), once there was one; under busy, like the next two */
+    int pending;               /* requests of the queue that have not ended */
+    int begun;                 /* 1 = the first of them is in progress */
+    uint64_t requests;         /* made so far, over all groups in this slot and all attaches: part of their handles */
     /* Bytes of this rank's pool that members may still store into after the operation that broke the group; len 0 = none. */
     uint64_t hazard_len;
 };
@@ -148,8 +152,14 @@ int comm_check_own_life(const struct comm *c, const char *call); /* SYP_OK, or S
 /* When members fail (comm.c, recover.c) */
 /* The group is over: remember and publish why, wake everybody.  Returns code, the calling thread's record is set. */
 int comm_break(struct comm *c, int code, int culprit, uint64_t sequence);
+/* This rank ends the group: SYP_EABORTED for all members, here with these words.  The thread's record is left alone. */
+void comm_give_up(struct comm *c, const char *why);
 /* From any thread, also while another is inside an operation. */
 int comm_abort(struct comm *c);
+/* The number of the first operation that this rank has not completed. */
+static inline uint64_t comm_first_open(const struct comm *c) { return c->sequence + !c->begun; }
+/* Take a group in whatever state it is: SYP_OK, or SYP_EBUSY when another thread is inside an operation.  Given back by a store to busy. */
+int comm_take(struct comm *c, const char *call);
 /* The thread that has the group finds that another one has aborted it.  sequence: of the first operation not completed. */
 int comm_aborted_here(struct comm *c, uint64_t sequence);
 /* SYP_OK: no member can store into this rank's buffers any more on account of this group's last operation; SYP_EBUSY naming one that can, or because

@@ -7,6 +7,7 @@
  * A group's first phase is above every phase that its slot ever had on any member, so nobody can mistake it for an earlier user of the slot.
  */
 #include "collectives/fence.h"
+#include "collectives/queue.h"
 #include "collectives/request.h"
 #include "pool/base/arena.h"
 #include "pool/base/os.h"
@@ -166,6 +167,7 @@ void coll_close(struct coll *c) {
     for (int i = 0; i < COMM_SLOTS; i++) {
         struct comm *g = &c->comm[i];
         if (g->in_use) comm_clear(g);
+        queue_free(g);
         comm_forget_hazard(g); /* the peers' mappings of the pool outlive us; the pool does not */
         free_members(g);
     }
@@ -238,6 +240,17 @@ int comm_aborted_here(struct comm *c, uint64_t sequence) {
     return comm_break(c, SYP_EABORTED, me, sequence);
 }
 
+void comm_give_up(struct comm *c, const char *why) {
+    if (!c->broken) {
+        syp_error before = *err_record();
+        err_set(SYP_EABORTED, "group %d %s", c->slot, why);
+        c->why = *err_record();
+        *err_record() = before;
+        comm_break(c, SYP_EABORTED, c->coll->peers->me, comm_first_open(c));
+    }
+    queue_end(c);
+}
+
 int comm_abort(struct comm *c) {
     uint32_t idle = 0;
     if (!cas_acquire(&c->busy, &idle, 1)) { /* pairs with request_release; the thread inside will find it: wait_aborted */
@@ -246,8 +259,9 @@ int comm_abort(struct comm *c) {
         return SYP_OK;
     }
     syp_error before = *err_record(); /* success leaves the record alone */
-    comm_aborted_here(c, c->sequence + 1);
+    comm_aborted_here(c, comm_first_open(c));
     *err_record() = before;
+    queue_end(c);
     store_release(&c->busy, 0); /* pairs with request_take */
     return SYP_OK;
 }
@@ -258,6 +272,11 @@ int comm_destroy(struct comm *c) {
     uint32_t idle = 0;
     if (!cas_acquire(&c->busy, &idle, 1)) /* pairs with request_release */
         return err_set(SYP_EBUSY, "comm_destroy: a thread is inside an operation of group %d", c->slot);
+    int rc = queue_close(c);
+    if (rc != SYP_OK) {
+        store_release(&c->busy, 0);
+        return rc;
+    }
     struct coll *k = c->coll;
     (void)comm_release_hazard(c); /* not safe yet: tried again when the slot is wanted */
     lock_take(&k->lock);

@@ -32,6 +32,10 @@ static int same(const struct asked *a, const struct asked *b) {
 /* As a person would say it. */
 static void describe(struct text *t, const struct asked *a) {
     unsigned long long count = a->count, total = a->total;
+    if (a->error == SYP_ECANCELED) {
+        text_addf(t, "cancelled %s", op_name(a->kind));
+        return;
+    }
     if (a->error) {
         text_addf(t, "called %s with a refused argument (%s)", op_name(a->kind), syp_strerror(a->error));
         return;

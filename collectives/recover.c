@@ -6,7 +6,7 @@
  * that is not inside looks, before its first store, whether anybody has given the group up, and finds that we have; so it never becomes one.
  */
 #include "collectives/agree.h"
-#include "collectives/request.h"
+#include "collectives/queue.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
@@ -51,15 +51,14 @@ int comm_release_hazard(struct comm *c) {
     return 1;
 }
 
-/* Take a group in whatever state it is. */
-static int take_any(struct comm *c, const char *call) {
+int comm_take(struct comm *c, const char *call) {
     uint32_t idle = 0;
     if (cas_acquire(&c->busy, &idle, 1)) return SYP_OK; /* pairs with request_release */
     return err_set(SYP_EBUSY, "%s on group %d: another thread of this rank is inside an operation of this group", call, c->slot);
 }
 
 int comm_buffers_safe(struct comm *c) {
-    int rc = take_any(c, "comm_buffers_safe");
+    int rc = comm_take(c, "comm_buffers_safe");
     if (rc != SYP_OK) return rc;
     int m = c->broken ? straggler(c) : c->n;
     if (m == c->n) comm_forget_hazard(c);
@@ -76,7 +75,7 @@ int comm_buffers_safe(struct comm *c) {
 
 /* Take a group that may be broken. */
 static int enter(struct comm *c, int kind) {
-    int rc = take_any(c, op_name(kind));
+    int rc = comm_take(c, op_name(kind));
     if (rc != SYP_OK) return err_operation(op_name(kind));
     if (!c->in_use)
         rc = err_set(SYP_ESTATE, "%s on group %d: the group was destroyed", op_name(kind), c->slot);
@@ -102,7 +101,7 @@ static int leave(struct comm *c, int kind, int rc) {
         err_sequence((uint64_t)c->slot, c->agreements + (rc == SYP_EBUSY || rc == SYP_ETIMEOUT));
     }
     stats_op_end((unsigned)c->slot, rc, os->now());
-    store_release(&c->own->inside, 0); /* pairs with comm_inside_of */
+    store_release(&c->own->inside, c->begun ? c->id + 1 : 0); /* pairs with comm_inside_of */
     store_release(&c->busy, 0);        /* pairs with request_take */
     return rc;
 }
@@ -125,7 +124,7 @@ int comm_agree(struct comm *c, uint64_t *flag, int64_t timeout_ns) {
 }
 
 int comm_failed(struct comm *c, int *ranks, int cap) {
-    int n = 0, rc = take_any(c, "comm_failed");
+    int n = 0, rc = comm_take(c, "comm_failed");
     if (rc != SYP_OK) return rc;
     for (int m = 0; m < c->n; m++) {
         if (!c->member[m].excluded) continue;
@@ -137,16 +136,6 @@ int comm_failed(struct comm *c, int *ranks, int cap) {
 }
 
 /* -------------------------------------------------------------------------------------------------- shrink */
-
-/* Members that are inside an operation of the group get its end, so that they come here, too. */
-static void end_group(struct comm *c) {
-    if (c->broken) return;
-    syp_error before = *err_record();
-    err_set(SYP_EABORTED, "group %d was shrunk by this rank", c->slot);
-    c->why = *err_record();
-    *err_record() = before;
-    comm_break(c, SYP_EABORTED, c->coll->peers->me, c->sequence + 1);
-}
 
 /* Of those that stay: the same list on all of them. */
 static int survivors_group(struct comm *c, const struct verdict *v, struct comm **out) {
@@ -182,7 +171,7 @@ int comm_shrink(struct comm *c, int give_up, int64_t timeout_ns, struct comm **o
     if (rc != SYP_OK) return rc;
     uint64_t deadline = deadline_of(c, timeout_ns);
     stats_op_begin((unsigned)c->slot, (enum stats_op_kind)OP_SHRINK, c->agreements + 1, 0, os->now());
-    end_group(c);
+    comm_give_up(c, "was shrunk by this rank"); /* members that are inside an operation of it get its end, and come here, too */
     TEST_POINT("shrink");
     struct proposal mine = {.kind = OP_SHRINK};
     struct verdict v;

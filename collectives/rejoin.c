@@ -6,6 +6,7 @@
  *
  * Every step's outcome is seen by all, so all start or none does.  Must not know: sockets; how the ranks found each other.
  */
+#include "collectives/queue.h"
 #include "collectives/request.h"
 #include "bootstrap/transport.h"
 #include "pool/base/point.h"
@@ -44,7 +45,8 @@ void coll_forget(struct coll *k, int rank, int pid) {
                 err_set(SYP_EPEER, "rank %d (pid %d) died and was replaced; groups it was in have ended: make new ones", rank, pid);
                 err_peer(rank, pid);
                 c->why = *err_record();
-                comm_break(c, SYP_EPEER, rank, c->sequence + 1);
+                comm_break(c, SYP_EPEER, rank, comm_first_open(c));
+                queue_end(c);
             }
             c->member[m].slot = NULL; /* what will lie there is another process's */
             c->member[m].excluded = 1;
@@ -155,6 +157,7 @@ int coll_rejoin(struct coll *k, int is_new, const struct coll_meeting *meeting) 
     if (rc != SYP_OK) return rc;
     coll_look_at_fences(k);
     struct comm *world = &k->comm[WORLD_SLOT];
+    if (world->pending) comm_give_up(world, "was followed by another one (syp_rejoin)");
     comm_forget_hazard(world); /* all have left the old world's operations, or are gone */
     rc = comm_fill(k, WORLD_SLOT, start, ranks, k->peers->n);
     if (rc != SYP_OK) { /* this rank's leaving the meeting ends it for all */

@@ -8,6 +8,7 @@
 #include "collectives/request.h"
 #include "bootstrap/transport.h"
 #include "collectives/post.h"
+#include "collectives/queue.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
@@ -24,11 +25,10 @@ const char *op_name(int kind) {
     }
 }
 
-/* Why a group that this thread has just taken is of no use; SYP_OK = it is. */
-static int unusable(struct comm *c, const char *call) {
+int request_unusable(struct comm *c, const char *call) {
     if (!c->in_use) return err_set(SYP_ESTATE, "%s on group %d: the group was destroyed", call, c->slot);
     if (c->unreachable) return comm_refuse_unreachable(c, call);
-    if (load_relaxed(&c->own->abort_group) == c->id + 1) comm_aborted_here(c, c->sequence + 1); /* pairs with comm_abort */
+    if (load_relaxed(&c->own->abort_group) == c->id + 1) comm_aborted_here(c, comm_first_open(c)); /* pairs with comm_abort */
     if (c->broken) {
         *err_record() = c->why;
         err_prefix("%s: group %d is broken", call, c->slot);
@@ -45,7 +45,11 @@ int request_take(struct comm *c, int kind) {
         return err_operation(op_name(kind));
     }
     if (__builtin_expect(comm_ready(c), 1)) return SYP_OK;
-    int rc = unusable(c, op_name(kind));
+    int rc = request_unusable(c, op_name(kind));
+    if (rc == SYP_OK && c->pending) {
+        queue_complete(c, UINT64_MAX);
+        rc = request_unusable(c, op_name(kind));
+    }
     if (rc == SYP_OK) return SYP_OK;
     store_release(&c->busy, 0);
     return err_operation(op_name(kind));
@@ -101,13 +105,13 @@ static void count_done(const struct request *r) {
 
 #define WORTH_A_CLOCK (64u << 10) /* bytes; looking at it twice takes 50 ns */
 
-int request_drive(struct request *r) {
-    struct comm *c = r->c;
-    stats_op_begin((unsigned)c->slot, (enum stats_op_kind)r->kind, r->sequence, r->total, 0);
+void request_start(struct request *r) {
+    stats_op_begin((unsigned)r->c->slot, (enum stats_op_kind)r->kind, r->sequence, r->total, 0);
     if (r->total >= WORTH_A_CLOCK) request_clock(r);
-    int rc;
-    while ((rc = r->step(r)) == REQUEST_BLOCKED && (rc = wait_for(r)) == SYP_OK)
-        ;
+}
+
+int request_finish(struct request *r, int rc) {
+    struct comm *c = r->c;
     if (rc == SYP_OK) {
         count_done(r);
     } else {
@@ -120,6 +124,14 @@ int request_drive(struct request *r) {
     }
     stats_op_end((unsigned)c->slot, rc, r->start ? os->now() : STATS_NO_TIME);
     return rc;
+}
+
+int request_drive(struct request *r) {
+    int rc;
+    request_start(r);
+    while ((rc = r->step(r)) == REQUEST_BLOCKED && (rc = wait_for(r)) == SYP_OK)
+        ;
+    return request_finish(r, rc);
 }
 
 int request_run(struct request *r) {

@@ -78,7 +78,7 @@ struct request {
     uint64_t chunk, done, round; /* units per round, units finished, rounds finished */
 };
 
-/* Nothing stands against an operation on a group that is taken: see unusable. */
+/* Nothing stands against an operation on a group that is taken: see request_unusable. */
 static inline int comm_ready(const struct comm *c) {
     return c->ready && load_relaxed(&c->own->abort_group) != c->id + 1 && (load_relaxed(&c->coll->peers->self->life) & LIFE_DIED) == 0;
 }
@@ -88,14 +88,20 @@ static inline uint64_t comm_begin(struct comm *c) {
     return ++c->sequence;
 }
 
-/* Take the group for this thread: SYP_EBUSY, SYP_ESTATE (destroyed), the group's own error when it is broken.  And give it back. */
+/* Take the group for this thread, and complete the requests in its queue: SYP_EBUSY, SYP_ESTATE (destroyed), the group's own error when it is broken.  And
+ * give it back. */
 int request_take(struct comm *c, int kind);
 void request_release(struct comm *c);
 /* Number an operation of a group that is taken.  timeout_ns: 0 = default, < 0 = the caller's options were not usable.  posted: quick.c has done so,
  * and has posted our mail. */
 void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns, int posted);
+/* Why a group that this thread has taken is of no use: the same codes; SYP_OK = it is. */
+int request_unusable(struct comm *c, const char *call);
 /* Run to the end; the group stays taken, so that the mails stay readable. */
 int request_drive(struct request *r);
+/* Its two ends: before the first step; after the last one, with what that returned, which is the result. */
+void request_start(struct request *r);
+int request_finish(struct request *r, int rc);
 
 /* What a blocking call is: take and number; drive and give back. */
 int request_begin(struct request *r, struct comm *c, int kind, int64_t timeout_ns);
@@ -157,6 +163,8 @@ static inline uint64_t rounds_now(const struct request *r) {
 
 /* wait.c: block until the request's wait_* condition holds.  SYP_OK, or the error that ends the operation. */
 int wait_for(struct request *r);
+/* One look at what makes waiting pointless: a death, an abort, the deadline.  The request's clock runs.  SYP_OK = wait on. */
+int wait_look(struct request *r, uint64_t now);
 /* Has a member given the group up?  Then nobody's buffer may be touched any more.  SYP_OK, or the error that ends the operation. */
 int wait_aborted(struct request *r);
 /* ", stopped", ", dumping core", ", held by a debugger", ", not visible" or "", as /proc says; only for messages. */

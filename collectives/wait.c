@@ -162,8 +162,7 @@ int wait_aborted(struct request *r) {
     return SYP_OK;
 }
 
-/* After a fruitless slice: anything that makes waiting pointless?  SYP_OK = wait on. */
-static int wait_look(struct request *r, uint64_t now) {
+int wait_look(struct request *r, uint64_t now) {
     struct comm *c = r->c;
     int rc = wait_aborted(r);
     if (rc != SYP_OK) return rc;

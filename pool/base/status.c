@@ -128,6 +128,8 @@ const char *syp_strerror(int code) {
         return "SYP_EUNSUPPORTED";
     case SYP_EREACH:
         return "SYP_EREACH";
+    case SYP_ECANCELED:
+        return "SYP_ECANCELED";
     case SYP_EBUSY:
         return "SYP_EBUSY";
     case SYP_EFOREIGN:

@@ -10,7 +10,7 @@ enum kind { GOOD, NULLED, NEGATIVE, HUGE, UNALIGNED, KINDS };
 enum returns { RETURNS_NOTHING, RETURNS_STATUS, RETURNS_FIGURE, RETURNS_MEMORY, RETURNS_TEXT, RETURNS_SIZE, RETURNS_AMOUNT };
 enum { ANYWHERE = 1, ON_BROKEN = 2, PRIVATE_ALLOCATION = 4 };
 
-#define MOST_PARAMETERS 8
+#define MOST_PARAMETERS 9
 struct entry {
     const char *name;
     long (*call)(const enum kind *k);
@@ -37,6 +37,8 @@ size_t *make_list(enum kind k);  /* of one member */
 size_t *no_offsets(void);
 syp_comm *make_comm(enum kind k);
 syp_comm **make_comm_out(enum kind k);
+syp_request *make_request(enum kind k);
+syp_request **make_request_out(enum kind k);
 int *make_ranks(enum kind k);
 int *make_ints(enum kind k);
 uint64_t *make_words(enum kind k);

@@ -18,12 +18,13 @@ MAKERS = {
     "syp_dtype": "make_dtype", "syp_op": "make_op", "syp_pool_id": "make_id",
     "const syp_config *": "make_config", "const syp_call *": "make_call", "const syp_scope_attr *": "make_attr",
     "syp_error *": "make_error", "syp_location *": "make_location", "syp_pool_info *": "make_info",
+    "syp_request *": "make_request", "syp_request **": "make_request_out",
     "int (*)(void *arg, const syp_block *block)": "make_visit", "void (*)(void *arg, int level, const char *text)": "make_sink",
 }
 # Memory that is read and written as documented: no wild addresses.
-BUFFERS = {("syp_broadcast", "buf")} | {("syp_" + name, p) for p in ("send", "recv") for name in (
-    "allreduce", "reduce", "reduce_scatter", "reduce_scatterv", "allgather", "allgatherv", "allgather_rows", "gather", "scatter", "alltoall",
-    "alltoallv")}
+BUFFERS = {(form + name, p) for form in ("syp_", "syp_i") for p in ("send", "recv", "buf") for name in (
+    "broadcast", "allreduce", "reduce", "reduce_scatter", "reduce_scatterv", "allgather", "allgatherv", "allgather_rows", "gather", "scatter",
+    "alltoall", "alltoallv")}
 # Values that are good for one argument only, as C expressions.
 GOOD = {("syp_init", "n_ranks"): "1", ("syp_init", "local_mem_size"): "1 << 20", ("syp_init", "meta_size"): "1 << 16",
         ("syp_comm_create", "n"): "1", ("syp_init", "ip_port"): "NULL", ("syp_rejoin", "n_ranks"): "0", ("syp_comm_failed", "n"): "2",
@@ -39,7 +40,7 @@ FIGURES = {"syp_rank": -1, "syp_world_size": 0, "syp_has": 0, "syp_version": Non
 ANYWHERE = {"syp_last_error", "syp_init", "syp_init_config", "syp_init_env", "syp_owner", "syp_walk", "syp_check"}
 # May return SYP_OK, or a number, on a broken group.
 ON_BROKEN = {"syp_comm_destroy", "syp_comm_rank", "syp_comm_size", "syp_comm_abort", "syp_comm_buffers_safe", "syp_comm_agree", "syp_comm_failed",
-             "syp_comm_shrink", "syp_rejoin", "syp_last_error", "syp_init", "syp_init_config", "syp_init_env"}
+             "syp_comm_shrink", "syp_cancel", "syp_rejoin", "syp_last_error", "syp_init", "syp_init_config", "syp_init_env"}
 # Pointer results that no failure makes NULL, or that a forked child gets, too.
 PRIVATE_ALLOCATION = {"syp_malloc", "syp_calloc", "syp_aligned_alloc", "syp_realloc", "syp_torch_malloc"}
 
@@ -92,6 +93,9 @@ def parameters(function, params):
 def documented(functions):
     """Codes named in each comment, and in those of the functions it says it is like."""
     own = {f[0]: set(re.findall(r"SYP_E[A-Z]+\b", f[3])) for f in functions}
+    for name, _, _, comment in functions:
+        if "result as of the blocking form" in comment:
+            own[name] |= own["syp_allreduce"]
     like = {f[0]: set(re.findall(r"(?:[Aa]s|as for|As for|as by|As in|as in|see)\s+(syp_\w+)", f[3])) & set(own) for f in functions}
     for _ in range(4):
         for name in own:

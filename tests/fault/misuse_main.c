@@ -32,6 +32,7 @@ static struct told {
 
 static void *the_block, *the_symm;
 static syp_comm *the_comm;
+static syp_request *the_request; /* of the world */
 static _Alignas(16) char room[4096];
 
 int make_int(enum kind k) { return (int[]){0, 0, -1, INT_MAX, 3}[k]; }
@@ -78,6 +79,10 @@ syp_comm *make_comm(enum kind k) {
 }
 
 syp_comm **make_comm_out(enum kind k) { return k == NULLED ? NULL : (syp_comm **)(void *)room; }
+syp_request *make_request(enum kind k) {
+    return (syp_request *)(void *[]){the_request, NULL, (void *)-1, (void *)0x7ffffffff000, (char *)the_request + 1}[k];
+}
+syp_request **make_request_out(enum kind k) { return k == NULLED ? NULL : (syp_request **)(void *)room; }
 uint64_t *make_words(enum kind k) { return k == NULLED ? NULL : (uint64_t *)(void *)room; }
 syp_pool_id make_id(enum kind k) { return (syp_pool_id){0, make_size(k)}; }
 
@@ -144,6 +149,7 @@ static void join_and_break(void) {
     need(the_symm && syp_comm_create(NULL, both, 2, &the_comm) == SYP_OK && syp_barrier(NULL, NULL) == SYP_OK, "use of 2");
     if (pid == 0) kill(getpid(), SIGKILL);
     need(waitpid(pid, NULL, 0) == pid, "end of rank 1");
+    need(syp_ibarrier(NULL, NULL, &the_request) == SYP_OK, "request");
     need(syp_barrier(the_comm, NULL) == SYP_EPEER && syp_barrier(NULL, NULL) == SYP_EPEER, "breaking the groups");
 }
 
@@ -153,7 +159,7 @@ static void enter(enum state s) {
     if (s == ATTACHED || s == AFTER || s == FORKED) {
         need(join(0, 1, NULL) == SYP_OK, "join of 1");
         the_symm = syp_symm_malloc(64);
-        need(the_symm && syp_comm_create(NULL, &self, 1, &the_comm) == SYP_OK, "group");
+        need(the_symm && syp_comm_create(NULL, &self, 1, &the_comm) == SYP_OK && syp_ibarrier(NULL, NULL, &the_request) == SYP_OK, "group");
     }
     if (s == AFTER) need(syp_finalize() == SYP_OK, "finalize");
     if (s == FORKED) {
@@ -212,6 +218,7 @@ static const char *judge_record(const struct entry *e, enum state s, int code) {
     const char *name = strncmp(e->name, "syp_init", 8) == 0 ? "init" : e->name + 4;
     const syp_error *r = &told->record;
     if (strcmp(e->name, "syp_last_error") == 0) return NULL;
+    if (s == BROKEN && strcmp(r->operation, "barrier") == 0) name = "barrier"; /* what syp_wait and syp_test tell is the operation's */
     if (r->code != code) return "the record has another code";
     if (strncmp(r->operation, name, strlen(name) < sizeof r->operation ? strlen(name) : sizeof r->operation - 1) != 0 &&
         strncmp(name, r->operation, strlen(r->operation)) != 0)

@@ -2,7 +2,7 @@
 /* tsan: yes */
 /*
  * Every collective beside barrier and broadcast: results, sizes around every switch, mixtures of buffers in the pool, outside and in place, at any alignment; no byte
- * outside the result is touched; what one member refuses, or asks for differently, is told to all.
+ * outside the result is touched; what one member refuses, or asks for differently, is told to all.  Blocking or not, as each member likes (coll_somehow).
  *
  * A case is drawn from a random stream that all ranks have in common, so each knows every other's input, and with it its own result.
  */
@@ -319,7 +319,7 @@ static int run_case(struct world *w, struct comm *c, const struct ask *a, uint64
         call.send_stride = a->send_at[me] == call.count ? 0 : a->send_at[me];
         call.recv_stride = a->recv_at[me] == call.count * (size_t)a->n ? 0 : a->recv_at[me];
     }
-    NEED(w, coll_run(c, &call, 0) == SYP_OK);
+    NEED(w, coll_somehow(c, &call) == SYP_OK);
     if (verify(w, a, &s, me, send, recv, before)) return 1;
     NEED(w, (!sb.memory || buffer_guarded(&sb)) && (!rb.memory || buffer_guarded(&rb)));
     free(before);
@@ -472,7 +472,7 @@ static int refused(struct world *w, void *arg) {
                                 .recv_lens = fine, .recv_offs = places};
             call = good;
         }
-        int rc = coll_run(c, &call, 0);
+        int rc = coll_somehow(c, &call);
         snprintf(said, sizeof said, "rank 1: called %s with a refused argument", op_name(call.kind));
         if (rc != (c->me == 1 ? SYP_EINVAL : SYP_EMISMATCH) || !strstr(syp_error_text(), c->me == 1 ? refusals[i].said : said)) {
             fprintf(stderr, "rank %d: refusal %zu (%s): %d: %s\n", w->who.rank, i, refusals[i].said, rc, syp_error_text());
@@ -527,7 +527,7 @@ static int different(struct world *w, void *arg) {
     for (size_t i = 0; i < sizeof differences / sizeof differences[0]; i++) {
         const struct difference *d = &differences[i];
         memset(other, UNTOUCHED, 64);
-        int rc = coll_run(c, c->me == 1 ? &d->differs : &d->call, 0);
+        int rc = coll_somehow(c, c->me == 1 ? &d->differs : &d->call);
         if (rc != SYP_EMISMATCH || !strstr(syp_error_text(), d->said)) {
             fprintf(stderr, "rank %d: difference %zu (%s): %d: %s\n", w->who.rank, i, d->said, rc, syp_error_text());
             return 1;

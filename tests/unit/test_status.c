@@ -125,7 +125,8 @@ static void each_thread_has_its_own(void) {
 static void names(void) {
     static const int codes[] = {SYP_OK,       SYP_EINVAL,   SYP_ENOMEM,    SYP_ESTATE,    SYP_EUNSUPPORTED,
                                 SYP_EBUSY,    SYP_EFOREIGN, SYP_EMISMATCH, SYP_EDIVERGED, SYP_EPEER,
-                                SYP_ETIMEOUT, SYP_EABORTED, SYP_EFORKED,   SYP_EJOIN,     SYP_ESYS};
+                                SYP_ETIMEOUT, SYP_EABORTED, SYP_EFORKED,   SYP_EJOIN,     SYP_ESYS,
+                                SYP_EREACH,   SYP_ECANCELED};
     CHECK_STR(syp_strerror(SYP_OK), "SYP_OK");
     CHECK_STR(syp_strerror(SYP_ETIMEOUT), "SYP_ETIMEOUT");
     CHECK_STR(syp_strerror(-999), "unknown status");

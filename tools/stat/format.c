@@ -119,6 +119,8 @@ const char *result_name(uint64_t result) {
         return "SYP_EUNSUPPORTED";
     case -SYP_EBUSY:
         return "SYP_EBUSY";
+    case -SYP_ECANCELED:
+        return "SYP_ECANCELED";
     case -SYP_EFOREIGN:
         return "SYP_EFOREIGN";
     case -SYP_EMISMATCH:

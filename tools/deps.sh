@@ -13,7 +13,7 @@ libhwloc-dev libnuma-dev libsodium-dev libjansson-dev zlib1g-dev dataset-fashion
 libcunit1-dev libseccomp-dev g++ pkg-config valgrind clang libclang-rt-14-dev spin strace python3 man-db procps iproute2 util-linux
 "
 PACKAGES_ABI="abigail-tools"
-PACKAGES_BENCH="libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4"
+PACKAGES_BENCH="libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 openmpi-bin libopenmpi-dev mpich libmpich-dev libgloo-dev"
 PACKAGES_HEAVY="$PACKAGES_ABI $PACKAGES_BENCH python3-numpy python3-torch"
 
 case ${1:-} in

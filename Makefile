@@ -213,7 +213,7 @@ install: all
 	$(PC) tools/sympool.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/sympool.pc
 	install -m 644 allocator/sympool.h $(DESTDIR)$(PREFIX)/include/
 	install -m 755 $(B)/sympool $(B)/sympool-run $(B)/sympool-bench $(DESTDIR)$(PREFIX)/bin/
-	install -m 644 tools/stat/sympool.1 tools/run/sympool-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 tools/stat/sympool.1 tools/run/sympool-run.1 tools/bench/sympool-bench.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 allocator/sympool.7 $(DESTDIR)$(PREFIX)/share/man/man7/
 
 clean:

@@ -22,6 +22,7 @@
 
 #define START_MARGIN_NS 700   /* from the choice of a common start to it: all have seen it by then, unless interrupted */
 #define NOBODY_ANSWERS_S 60   /* a rank that spins alone for so long gives up */
+#define LONG_WAIT (1u << 14)   /* spins: somebody else runs on the other's processor, or ours is wanted */
 #define LOOK_NS 200000000L    /* how often the first process looks whether the ranks live */
 
 static long futex(_Atomic uint32_t *word, int op, uint32_t value, const struct timespec *timeout) {
@@ -137,7 +138,7 @@ void board_done(struct board *b) {
 
 void board_relax(const struct board *b, unsigned spins) {
     static int64_t since;
-    if (b->n > b->processors) sched_yield();
+    if (b->n > b->processors || spins > LONG_WAIT) sched_yield();
     if (spins == 1u << 16) since = now_ns();
     if (spins > 1u << 16 && spins % (1u << 16) == 0 && now_ns() - since > NOBODY_ANSWERS_S * 1000000000ll)
         die("%s: a rank has waited for the others for %d s", b->impl, NOBODY_ANSWERS_S);

@@ -14,7 +14,7 @@
 static void await(struct work *w, uint64_t value, int yield) {
     for (unsigned spins = 1; atomic_load_explicit(&w->board->rank[w->rank].word, memory_order_acquire) != value; spins++) {
         if (yield) sched_yield();
-        if (spins >= 1u << 16) board_relax(w->board, spins);
+        if (spins >= 1u << 12) board_relax(w->board, spins);
     }
 }
 
@@ -48,6 +48,7 @@ static void clock_offset(struct work *w, int peer) {
 void limits_ping(struct work *w, const struct coll_command *c) {
     struct board *b = w->board;
     int yield = c->what == DO_YIELD || b->processors < 2, other = c->what == DO_YIELD ? b->processors : 1;
+    w->line_turn = ++w->pings << 32; /* also in those who take no part in this one */
     if (w->rank != 0 && w->rank != other) return;
     int peer = w->rank == 0 ? other : 0;
     if (c->warm && c->what == DO_LINE) clock_offset(w, peer);
@@ -66,6 +67,7 @@ void limits_ping(struct work *w, const struct coll_command *c) {
 void limits_probe(struct work *w, const struct coll_command *c) {
     struct board *b = w->board;
     uint64_t sum = 0;
+    w->line_turn = ++w->pings << 32;
     if (w->rank > 1) return;
     for (int s = 0; s < c->samples; s++) {
         uint64_t turn = ++w->line_turn, start = board_ticks(b);

@@ -117,7 +117,7 @@ void coll_machine_start(struct coll_run *r) {
             if (r->team[i].present) board_drop_tsc(r->team[i].board);
         m->tsc = 0;
     }
-    if (r->n <= processors() && coll_memory_available() > 4ull * (unsigned)r->n * COLL_RATE_BYTES) {
+    if (r->n <= processors() && r->o->samples >= RATE_SAMPLES && coll_memory_available() > 4ull * (unsigned)r->n * COLL_RATE_BYTES) {
         m->copy_rate = rate(ours, OP_COPY);
         m->copy_nt_rate = rate(ours, OP_COPY_NT);
     }

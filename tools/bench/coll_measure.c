@@ -12,12 +12,17 @@
 #include "tools/bench/coll_run.h"
 
 #define TURNS 50
-#define SAMPLE_NS 20000.0 /* a sample of several operations lasts about so long */
-#define COUNT_MAX 200
+#define SAMPLE_NS 20000.0         /* a sample of several operations lasts about so long */
+#define SAMPLE_SHARED_NS 500000.0 /* where ranks share processors, which do not start together */
+#define COUNT_MAX 2000
 #define SAMPLES_LEAST 15 /* whatever they cost, and fewer of what takes longer than SLOW_NS */
 #define SAMPLES_LEAST_SLOW 3
 #define SLOW_NS 2e6
 #define LINE_TURNS 100
+#define TRIES 20 /* for samples that are lacking at the end */
+#define WARM_MAX 100
+#define PILOTS 4
+#define QUICK_NS 1e5
 
 enum kind { KIND_HOT, KIND_FRESH, KIND_LOOP, KIND_BARE, N_KINDS };
 static const enum coll_what kind_does[N_KINDS] = {DO_HOT, DO_FRESH, DO_LOOP, DO_BARE};
@@ -44,7 +49,6 @@ struct cell {
     struct lane lane[LANES_MAX];
     int n_lanes;
     double overhead; /* of a common start, an empty operation and the clock: in each fresh sample */
-    int late;        /* samples dropped */
 };
 
 double coll_copies(enum coll_op op, int n) {
@@ -66,6 +70,10 @@ struct coll_result *coll_results_add(struct coll_results *all) {
     struct coll_result *r = &all->row[all->n++];
     *r = (struct coll_result){.in_pool = -1};
     return r;
+}
+
+static int turns(const struct coll_run *r) {
+    return r->o->samples < TURNS ? r->o->samples : TURNS;
 }
 
 static int shares_processors(const struct coll_run *r) {
@@ -124,41 +132,40 @@ static struct coll_command command(const struct cell *c, const struct lane *l, e
 }
 
 /* The slowest rank's time of each sample to out; returns how many there are: those for which a rank came late are left out. */
-static int slowest(struct cell *c, const struct board *b, int samples, double *out) {
+static int slowest(const struct board *b, int samples, double *out) {
     int n = 0;
     for (int s = 0; s < samples; s++) {
         double worst = 0;
         for (int r = 0; r < b->n && !isnan(worst); r++)
             if (!(b->sample[r][s] <= worst)) worst = b->sample[r][s]; /* also NAN */
-        if (isnan(worst))
-            c->late++;
-        else
-            out[n++] = worst;
+        if (!isnan(worst)) out[n++] = worst;
     }
     return n;
 }
 
-/* One sample of so many operations, ns each; a few tries when ranks come late.  INFINITY when the team failed. */
-static double pilot(struct cell *c, struct lane *l, enum coll_what what, int count) {
+/* What an operation takes about, ns: the least of a few samples, so that one that was interrupted does not count. */
+static double pilot(struct cell *c, struct lane *l, enum coll_what what) {
     struct coll_command q = command(c, l, what);
-    double ns = 0;
-    q.count = count;
-    for (int tries = 0; tries < 10; tries++) {
+    double least = INFINITY, ns;
+    for (int tries = 0; tries < 2 * PILOTS; tries++) {
+        if (tries >= PILOTS && least > QUICK_NS) break;
+        if (least > SLOW_NS && least < INFINITY) break;
+        q.count = tries < PILOTS ? 2 : 50; /* the start, which counts for little then */
         if (!l->team->present || !team_ask(l->team, &q)) return INFINITY;
-        if (slowest(c, l->team->board, 1, &ns)) return ns;
+        if (slowest(l->team->board, 1, &ns) && ns < least) least = ns;
     }
-    return ns > 0 ? ns : 1000;
+    return least > 1 ? least : 1;
 }
 
 static void plan(const struct cell *c, struct series *s, double each_ns, int several, int at_most) {
     const struct coll_options *o = c->run->o;
-    double count = several ? SAMPLE_NS / each_ns : 1;
+    double count = several ? (shares_processors(c->run) ? SAMPLE_SHARED_NS : SAMPLE_NS) / each_ns : 1;
     int least = each_ns > SLOW_NS ? SAMPLES_LEAST_SLOW : SAMPLES_LEAST;
     s->count = count > COUNT_MAX ? COUNT_MAX : count < 1 ? 1 : (int)count;
     double want = o->budget_ns / (each_ns * s->count + 1000);
     s->want = want > at_most ? at_most : want < least ? least : (int)want;
     if (s->want > o->samples) s->want = o->samples;
-    s->warm = s->count > 2 ? s->count : each_ns > SLOW_NS ? 1 : 2;
+    s->warm = each_ns > SLOW_NS ? !shares_processors(c->run) : s->count > 2 ? (s->count < WARM_MAX ? s->count : WARM_MAX) : 2;
     s->ns = calloc((size_t)s->want + 1, sizeof *s->ns);
     if (!s->ns) die("no memory for %d samples", s->want);
 }
@@ -167,47 +174,61 @@ static void plan_lane(struct cell *c, struct lane *l) {
     unsigned modes = c->run->o->modes;
     int shared = shares_processors(c->run), wants_loop = shared ? modes >> MODE_FRESH & 1 : modes >> MODE_LOOP & 1;
     if (l->what != DO_HOT) {
-        l->series[0] = (struct series){.want = TURNS, .count = l->what == DO_PROBE ? 1 : LINE_TURNS};
+        l->series[0] = (struct series){.want = turns(c->run), .count = l->what == DO_PROBE ? 1 : LINE_TURNS};
         l->series[0].ns = calloc(TURNS, sizeof(double));
-        if (!l->series[0].ns) die("no memory for %d samples", TURNS);
+        l->series[1].ns = calloc(TURNS, sizeof(double));
+        if (!l->series[0].ns || !l->series[1].ns) die("no memory for %d samples", TURNS);
         return;
     }
     if (!l->is_limit) {
         struct coll_command q = command(c, l, DO_VERIFY);
         if (!team_ask(l->team, &q)) return;
     }
-    double ns = pilot(c, l, DO_HOT, 2);
+    double ns = pilot(c, l, DO_HOT);
     if (modes >> MODE_HOT & 1 && l->op != OP_NOTHING) plan(c, &l->series[KIND_HOT], ns, 1, c->run->o->samples);
     if (!(modes & ~(1u << MODE_HOT))) return;
-    double loop_ns = ns > SLOW_NS || coll_ops[l->op].one_sided ? 3 * ns : pilot(c, l, DO_LOOP, 2);
+    double loop_ns = ns > SLOW_NS || coll_ops[l->op].one_sided ? 3 * ns : pilot(c, l, DO_LOOP);
     if (!shared && (modes >> MODE_FRESH & 1 || l->op == OP_NOTHING)) plan(c, &l->series[KIND_FRESH], loop_ns, 0, c->run->o->samples);
     if (wants_loop && !coll_ops[l->op].one_sided && l->op != OP_NOTHING)
         for (int k = KIND_LOOP; k <= KIND_BARE; k++)
             plan(c, &l->series[k], loop_ns, 1, shared ? c->run->o->samples : 2 * TURNS);
 }
 
-/* The lane's samples of this turn.  Loops with and without the operation keep step. */
+/* Measurements of the machine.  Of the probe's three the first one warms up, and the reader's row goes to the second series. */
+static void take_limit(struct cell *c, struct lane *l) {
+    struct series *s = &l->series[0], *reader = &l->series[1];
+    struct coll_command q = command(c, l, l->what);
+    const struct board *b = l->team->board;
+    q.warm = 0;
+    q.count = s->count;
+    q.samples = l->what == DO_PROBE ? 3 : 1;
+    if (!team_ask(l->team, &q)) return;
+    if (l->what != DO_PROBE) {
+        s->ns[s->n++] = b->sample[0][0];
+        return;
+    }
+    s->ns[s->n++] = (b->sample[0][1] + b->sample[0][2]) / 2;
+    reader->ns[reader->n++] = (b->sample[1][1] + b->sample[1][2]) / 2;
+}
+
+/* The lane's samples of this turn, and those that earlier ones lack because a rank came late to the start. */
 static void take_turn(struct cell *c, struct lane *l, int turn) {
-    for (int k = 0; k < N_KINDS && l->team->present; k++) {
+    int n = turns(c->run), last = turn == n - 1;
+    if (l->what != DO_HOT) {
+        take_limit(c, l);
+        return;
+    }
+    for (int k = 0; k < N_KINDS; k++) {
         struct series *s = &l->series[k];
-        int due = (int)((int64_t)s->want * (turn + 1) / TURNS) - (int)((int64_t)s->want * turn / TURNS);
-        if (due <= 0 || s->n + due > s->want) continue;
-        struct coll_command q = command(c, l, l->what == DO_HOT ? kind_does[k] : l->what);
-        q.samples = due > COLL_SAMPLES_MAX ? COLL_SAMPLES_MAX : due;
-        q.count = s->count;
-        q.warm = l->what == DO_HOT ? s->warm : 0;
-        if (l->what == DO_PROBE) q.samples = 3;
-        if (!team_ask(l->team, &q)) return;
-        const struct board *b = l->team->board;
-        if (l->what == DO_HOT) {
-            s->n += slowest(c, b, q.samples, s->ns + s->n);
-        } else if (l->what == DO_PROBE) { /* the first one of three warms up; the reader's row goes to the next series */
-            s->ns[s->n++] = (b->sample[0][1] + b->sample[0][2]) / 2;
-            if (!l->series[1].ns) l->series[1].ns = calloc(TURNS, sizeof(double));
-            if (l->series[1].ns) l->series[1].ns[l->series[1].n++] = (b->sample[1][1] + b->sample[1][2]) / 2;
-            return;
-        } else {
-            s->ns[s->n++] = b->sample[0][0];
+        for (int tries = 0; tries < (last ? TRIES : 1); tries++) {
+            int due = (int)((int64_t)s->want * (turn + 1) / n) - s->n;
+            if (due <= 0) break;
+            struct coll_command q = command(c, l, kind_does[k]);
+            q.samples = due > COLL_SAMPLES_MAX ? COLL_SAMPLES_MAX : due;
+            q.count = s->count;
+            q.warm = s->warm;
+            if (!l->team->present || !team_ask(l->team, &q)) return;
+            s->n += slowest(l->team->board, q.samples, s->ns + s->n);
         }
     }
 }
@@ -313,7 +334,7 @@ void coll_measure(struct coll_run *r, enum coll_op op, uint64_t bytes) {
     choose_lanes(&c);
     for (int i = 0; i < c.n_lanes; i++)
         plan_lane(&c, &c.lane[i]);
-    for (int turn = 0; turn < TURNS; turn++)
+    for (int turn = 0; turn < turns(r); turn++)
         for (int i = 0; i < c.n_lanes; i++)
             take_turn(&c, &c.lane[(i + turn) % c.n_lanes], turn);
     const struct lane *nothing = find(&c, DO_HOT, OP_NOTHING);

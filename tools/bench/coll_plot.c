@@ -16,7 +16,8 @@
 #define TOP 34.0
 #define BOTTOM 40.0
 #define HEAD 74.0 /* title and legend */
-#define LEGEND_W 118.0
+#define LETTER 7.4 /* of the legend, about */
+#define DECADES_MAX 4 /* of bandwidth: what is slower lies below the panel */
 #define EDGE 16.0
 
 static const struct style {
@@ -79,6 +80,7 @@ static int scale(const struct plot *s, struct panel *p) {
     if (p->high_x - p->low_x < 1) p->high_x += 1;
     p->low_y = floor(p->low_y * 2 - 0.2) / 2;
     p->high_y = ceil(p->high_y * 2 + 0.2) / 2;
+    if (p->bandwidth && p->low_y < p->high_y - DECADES_MAX) p->low_y = p->high_y - DECADES_MAX;
     return 1;
 }
 
@@ -145,9 +147,12 @@ static void curve(const struct plot *s, const struct panel *p, int style) {
 static void draw_panel(const struct plot *s, struct panel *p) {
     if (!scale(s, p)) return;
     axes(s, p);
+    fprintf(s->f, "<clipPath id='at%.0f-%.0f'><rect x='%.1f' y='%.1f' width='%.1f' height='%.1f'/></clipPath>\n<g clip-path='url(#at%.0f-%.0f)'>\n", p->x,
+            p->y, p->x + LEFT - 3, p->y + TOP, PANEL_W - LEFT - RIGHT + 6, PANEL_H - TOP - BOTTOM, p->x, p->y);
     curve(s, p, LIMIT);
     for (int style = N_STYLES - 1; style >= 0; style--) /* ours on top */
         curve(s, p, style);
+    fputs("</g>\n", s->f);
 }
 
 static int was_measured(const struct coll_results *all, const char *impl) {
@@ -162,9 +167,9 @@ static void legend(const struct plot *s) {
         if (i < N_STYLES && !was_measured(s->all, styles[i].impl)) continue;
         fprintf(s->f, "<line x1='%.1f' x2='%.1f' y1='56' y2='56' stroke='%s' stroke-width='%.1f'%s/>\n", x, x + 22,
                 i == LIMIT ? "#222222" : styles[i].colour, i == LIMIT ? 1.2 : styles[i].width, i == LIMIT ? " stroke-dasharray='5 4'" : "");
-        fprintf(s->f, "<text class='key' x='%.1f' y='60'>%s%s</text>\n", x + 28, i < 2 ? "sympool, " : "",
-                i == LIMIT ? "what the machine allows" : styles[i].impl);
-        x += i < 2 ? LEGEND_W + 16 : LEGEND_W - 16;
+        const char *name = i == LIMIT ? "what the machine allows" : styles[i].impl, *ours = i < 2 ? "sympool, " : "";
+        fprintf(s->f, "<text class='key' x='%.1f' y='60'>%s%s</text>\n", x + 28, ours, name);
+        x += 50 + LETTER * (double)(strlen(ours) + strlen(name));
     }
 }
 

@@ -99,13 +99,13 @@ static const struct coll_result *result_of(const struct coll_results *all, size_
 /* One row; all NULL: the heading. */
 static void table_row(const struct coll_result *const *column, const struct coll_result *const *row, int n, uint64_t bytes, int heading) {
     static const struct coll_result none = {.median = NAN, .p99 = NAN, .best = NAN, .limit = NAN, .line = NAN, .yield = NAN, .copy = NAN};
-    const struct coll_result *some = &none;
+    const struct coll_result *some = &none; /* ours, where there is one */
     char text[24];
     size_text(bytes, text, sizeof text);
     printf("%6s", heading ? "bytes" : text);
     for (int k = 0; k < n; k++) {
         const struct coll_result *r = !heading && row[k] ? row[k] : &none;
-        if (r != &none) some = r;
+        if (r != &none && some == &none) some = r;
         if (column[k]->is_peer) continue;
         printf("  ");
         cell(r->median / 1e3, heading ? column[k]->impl : NULL);

@@ -14,7 +14,8 @@ struct work {
     struct board *board;
     const struct coll_impl *impl;
     int rank, n;
-    uint64_t round, line_turn; /* of common starts; of the ping-pong */
+    uint64_t round;           /* of common starts */
+    uint64_t pings, line_turn; /* commands with a ping-pong; turns in it, different in every command */
     uint8_t *send[2], *recv[2]; /* in memory of the process's own; in the implementation's pool, NULL when it has none */
     uint8_t input[GENERATIONS][COLL_RANKS_MAX][PATTERN], output[GENERATIONS][COLL_RANKS_MAX][PATTERN];
 };

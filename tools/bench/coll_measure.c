@@ -147,10 +147,11 @@ static int slowest(const struct board *b, int samples, double *out) {
 static double pilot(struct cell *c, struct lane *l, enum coll_what what) {
     struct coll_command q = command(c, l, what);
     double least = INFINITY, ns;
-    for (int tries = 0; tries < 2 * PILOTS; tries++) {
-        if (tries >= PILOTS && least > QUICK_NS) break;
+    int pilots = c->run->o->samples < PILOTS ? c->run->o->samples : PILOTS;
+    for (int tries = 0; tries < 2 * pilots; tries++) {
+        if (tries >= pilots && least > QUICK_NS) break;
         if (least > SLOW_NS && least < INFINITY) break;
-        q.count = tries < PILOTS ? 2 : 50; /* the start, which counts for little then */
+        q.count = tries < pilots ? 2 : 50; /* the start, which counts for little then */
         if (!l->team->present || !team_ask(l->team, &q)) return INFINITY;
         if (slowest(l->team->board, 1, &ns) && ns < least) least = ns;
     }

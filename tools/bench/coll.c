@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Collectives: for each number of ranks the teams are started, every operation and size is measured with all of them in turns, and the teams end.
+ * Collectives: for each number of ranks the teams are started, every operation and size is measured with all of them in turns, and
+ * the teams end.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Collectives: what an implementation of them (ours, or a peer's in a program of its own, perhaps C++) and the loops that time it say to each
- * other.  Knows no implementation, and nothing of how ranks are started or timed.
+ * Collectives: what an implementation of them (ours, or a peer's in a program of its own, perhaps C++) and the loops that time it
+ * say to each other.  Knows no implementation, and nothing of how ranks are started or timed.
  */
 #ifndef BENCH_COLL_H
 #define BENCH_COLL_H

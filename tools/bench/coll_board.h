@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Collectives: the memory through which the first process tells the ranks of one implementation what to measure and gets their samples.  It is
- * the same for every implementation, and so is the common start; the ranks sleep while others are measured.  A file without a name
- * that ranks open through /proc/PID/fd, since launchers pass on no descriptors.
+ * Collectives: the memory through which the first process tells the ranks of one implementation what to measure and gets their
+ * samples.  It is the same for every implementation, and so is the common start; the ranks sleep while others are measured.  A file
+ * without a name that ranks open through /proc/PID/fd, since launchers pass on no descriptors.
  */
 #ifndef BENCH_COLL_BOARD_H
 #define BENCH_COLL_BOARD_H
@@ -76,7 +76,7 @@ struct board {
 struct board *board_create(const char *impl, int n, int *fd);
 void board_path(int fd, char *out, size_t cap);
 void board_close(struct board *b, int fd);
-/* Let all ranks do it.  alive(arg): called now and then, returns 0 when it is no use to wait any longer.  Returns 1 when all have done it. */
+/* Let all ranks do it.  alive(arg): called now and then, returns 0 when it is no use to wait any longer.  Returns 1 when all have. */
 int board_ask(struct board *b, const struct coll_command *c, int (*alive)(void *), void *arg);
 /* The ranks have opened it. */
 int board_wait_open(struct board *b, int (*alive)(void *), void *arg);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Collectives, in a rank: what the machine can do.  The latency of a cache line, the price of a turn on a shared processor, and the probe that
- * tells whether the two processors are near each other or far apart.
+ * Collectives, in a rank: what the machine can do.  The latency of a cache line, the price of a turn on a shared processor, and the
+ * probe that tells whether the two processors are near each other or far apart.
  */
 #include <sched.h>
 #include <string.h>

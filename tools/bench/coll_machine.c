@@ -94,7 +94,8 @@ static void read_clocks(struct coll_machine *m, double sign) {
 /* --------------------------------------------------------------------------------------------------------------- rates */
 
 static double rate(struct team *t, enum coll_op op) {
-    struct coll_command q = {.what = DO_HOT, .op = op, .type = TYPE_FP32, .bytes = COLL_RATE_BYTES, .warm = 1, .samples = RATE_SAMPLES, .count = 1};
+    struct coll_command q = {.what = DO_HOT, .op = op, .type = TYPE_FP32, .bytes = COLL_RATE_BYTES, .warm = 1, .count = 1};
+    q.samples = RATE_SAMPLES;
     double ns[RATE_SAMPLES];
     team_ask(t, &q);
     for (int s = 0; s < RATE_SAMPLES; s++) {

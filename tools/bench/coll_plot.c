@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Collectives, in the first process: the results as an SVG picture.  A row of panels for each operation and number of ranks; in it, for each mode,
- * latency and bandwidth against size, both axes logarithmic.
+ * Collectives, in the first process: the results as an SVG picture.  A row of panels for each operation and number of ranks; in it,
+ * for each mode, latency and bandwidth against size, both axes logarithmic.
  */
 #include <errno.h>
 #include <math.h>
@@ -99,8 +99,8 @@ static void axes(const struct plot *s, const struct panel *p) {
         for (int k = 1; k < 10; k++) {
             double v = k * pow(10, e), lg = log10(v);
             if (lg < p->low_y - 1e-9 || lg > p->high_y + 1e-9) continue;
-            fprintf(s->f, "<line class='%s' x1='%.1f' x2='%.1f' y1='%.1f' y2='%.1f'/>\n", k == 1 ? "major" : "minor", left, right, at_y(p, v),
-                    at_y(p, v));
+            fprintf(s->f, "<line class='%s' x1='%.1f' x2='%.1f' y1='%.1f' y2='%.1f'/>\n", k == 1 ? "major" : "minor", left, right,
+                    at_y(p, v), at_y(p, v));
             if (k == 1) fprintf(s->f, "<text class='tick' text-anchor='end' x='%.1f' y='%.1f'>%g</text>\n", left - 5, at_y(p, v) + 3.5, v);
         }
     double step = p->high_x - p->low_x > 12 ? 4 : p->high_x - p->low_x > 6 ? 2 : 1;
@@ -113,8 +113,8 @@ static void axes(const struct plot *s, const struct panel *p) {
     fprintf(s->f, "<rect class='frame' x='%.1f' y='%.1f' width='%.1f' height='%.1f'/>\n", left, top, right - left, bottom - top);
     fprintf(s->f, "<text class='axis' text-anchor='middle' x='%.1f' y='%.1f'>bytes%s</text>\n", (left + right) / 2, bottom + 30,
             coll_ops[p->op].recv == BLOCKS_ALL || coll_ops[p->op].send == BLOCKS_ALL ? " per block" : "");
-    fprintf(s->f, "<text class='axis' text-anchor='middle' transform='translate(%.1f %.1f) rotate(-90)'>%s</text>\n", p->x + 14, (top + bottom) / 2,
-            p->bandwidth ? "bandwidth, GB/s" : "time, \xc2\xb5s");
+    fprintf(s->f, "<text class='axis' text-anchor='middle' transform='translate(%.1f %.1f) rotate(-90)'>%s</text>\n", p->x + 14,
+            (top + bottom) / 2, p->bandwidth ? "bandwidth, GB/s" : "time, \xc2\xb5s");
     fprintf(s->f, "<text class='name' x='%.1f' y='%.1f'>%s, %d ranks, %s</text>\n", left, p->y + TOP - 9, coll_ops[p->op].name, p->n,
             coll_mode_names[p->mode]);
 }
@@ -136,8 +136,9 @@ static void curve(const struct plot *s, const struct panel *p, int style) {
                 continue;
             }
             if (points++ == 0)
-                fprintf(s->f, "<polyline fill='none' stroke='%s' stroke-width='%.1f'%s points='", style == LIMIT ? "#222222" : styles[style].colour,
-                        style == LIMIT ? 1.2 : styles[style].width, style == LIMIT ? " stroke-dasharray='5 4'" : "");
+                fprintf(s->f, "<polyline fill='none' stroke='%s' stroke-width='%.1f'%s points='",
+                        style == LIMIT ? "#222222" : styles[style].colour, style == LIMIT ? 1.2 : styles[style].width,
+                        style == LIMIT ? " stroke-dasharray='5 4'" : "");
             fprintf(s->f, "%.1f,%.1f ", x, y);
         }
         if (pass == 0 && points) fputs("'/>\n", s->f);
@@ -147,8 +148,9 @@ static void curve(const struct plot *s, const struct panel *p, int style) {
 static void draw_panel(const struct plot *s, struct panel *p) {
     if (!scale(s, p)) return;
     axes(s, p);
-    fprintf(s->f, "<clipPath id='at%.0f-%.0f'><rect x='%.1f' y='%.1f' width='%.1f' height='%.1f'/></clipPath>\n<g clip-path='url(#at%.0f-%.0f)'>\n", p->x,
-            p->y, p->x + LEFT - 3, p->y + TOP, PANEL_W - LEFT - RIGHT + 6, PANEL_H - TOP - BOTTOM, p->x, p->y);
+    fprintf(s->f, "<clipPath id='at%.0f-%.0f'><rect x='%.1f' y='%.1f' width='%.1f' height='%.1f'/></clipPath>\n", p->x, p->y,
+            p->x + LEFT - 3, p->y + TOP, PANEL_W - LEFT - RIGHT + 6, PANEL_H - TOP - BOTTOM);
+    fprintf(s->f, "<g clip-path='url(#at%.0f-%.0f)'>\n", p->x, p->y);
     curve(s, p, LIMIT);
     for (int style = N_STYLES - 1; style >= 0; style--) /* ours on top */
         curve(s, p, style);
@@ -206,14 +208,15 @@ void coll_plot(const char *path, const struct coll_options *o, const struct coll
     s.f = fopen(path, "w");
     if (!s.f) die("%s: %s", path, strerror(errno));
     fprintf(s.f,
-            "<svg xmlns='http://www.w3.org/2000/svg' width='%.0f' height='%.0f' viewBox='0 0 %.0f %.0f' font-family='DejaVu Sans, Helvetica, Arial, sans-serif'>\n"
+            "<svg xmlns='http://www.w3.org/2000/svg' width='%.0f' height='%.0f' viewBox='0 0 %.0f %.0f' "
+            "font-family='DejaVu Sans, Helvetica, Arial, sans-serif'>\n"
             "<style>.tick{font-size:10px;fill:#444}.axis{font-size:11px;fill:#222}.name{font-size:12px;font-weight:bold;fill:#111}"
             ".key{font-size:12px;fill:#111}.title{font-size:16px;font-weight:bold;fill:#111}.minor{stroke:#ececec;stroke-width:1}"
             ".major{stroke:#cccccc;stroke-width:1}.frame{fill:none;stroke:#555;stroke-width:1}</style>\n"
             "<rect width='100%%' height='100%%' fill='white'/>\n",
             w, h, w, h);
-    fprintf(s.f, "<text class='title' x='%.0f' y='30'>sympool-bench coll: medians, %s, all implementations in one run, in turns</text>\n", EDGE + LEFT,
-            coll_types[o->type].name);
+    fprintf(s.f, "<text class='title' x='%.0f' y='30'>sympool-bench coll: medians, %s, all implementations in one run, in turns</text>\n",
+            EDGE + LEFT, coll_types[o->type].name);
     legend(&s);
     draw_rows(&s, 0, &rows);
     fputs("</svg>\n", s.f);

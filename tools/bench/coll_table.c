@@ -10,21 +10,20 @@
 #define COLUMNS_MAX 12
 
 static const char method[] =
-    "a rank per processor (rank modulo processors when there are more); every implementation has the same loops, buffers at a page + 64 bytes, "
-    "all-reduce and broadcast in place, the root rotates; a few samples of one, then of the next, in rotating order, 50 turns, the others' ranks "
-    "asleep meanwhile; a sample's time is the slowest rank's from a common start: all have arrived, then start at the same tick of the "
-    "processors' synchronous counter. "
-    "hot: operations back to back, as OSU measures, a sample is their mean; "
-    "fresh: all inputs rewritten before and results read and compared after each operation, both untimed; from each sample the median "
-    "of the same with no operation at all is subtracted; "
-    "loop: writing, operation and reading timed together, less the median of the same loop without the operation: it also charges what the operation "
-    "does to the caches its caller needs; with more ranks than processors, where a common start means nothing, fresh is measured so. "
-    "Every fresh result is compared, and one of each size with every element different";
+    "a rank per processor (rank modulo processors when there are more); every implementation has the same loops, buffers at a page + "
+    "64 bytes, all-reduce and broadcast in place, the root rotates; a few samples of one, then of the next, in rotating order, 50 "
+    "turns, the others' ranks asleep meanwhile; a sample's time is the slowest rank's from a common start: all have arrived, then "
+    "start at the same tick of the processors' synchronous counter. hot: operations back to back, as OSU measures, a sample is their "
+    "mean; fresh: all inputs rewritten before and results read and compared after each operation, both untimed; from each sample the "
+    "median of the same with no operation at all is subtracted; loop: writing, operation and reading timed together, less the median "
+    "of the same loop without the operation: it also charges what the operation does to the caches its caller needs; with more ranks "
+    "than processors, where a common start means nothing, fresh is measured so. Every fresh result is compared, and one of each size "
+    "with every element different";
 static const char limit[] =
-    "line: one-way latency of a cache line between ranks 0 and 1 (yield: between two ranks that share a processor and yield it); copy: the faster of "
-    "memcpy and a non-temporal copy of n bytes in all ranks at once, in the same mode, source and destination rewritten before; both in "
-    "our ranks, in turns with the rest; /limit = time / the larger of line (yield) and k copies, k = ranks for allgather and alltoall, "
-    "(ranks + 1) / 2 for reduce-scatter, else 1; /best = time / the fastest peer's";
+    "line: one-way latency of a cache line between ranks 0 and 1 (yield: between two ranks that share a processor and yield it); "
+    "copy: the faster of memcpy and a non-temporal copy of n bytes in all ranks at once, in the same mode, source and destination "
+    "rewritten before; both in our ranks, in turns with the rest; /limit = time / the larger of line (yield) and k copies, k = ranks "
+    "for allgather and alltoall, (ranks + 1) / 2 for reduce-scatter, else 1; /best = time / the fastest peer's";
 
 void coll_print_method(const struct coll_run *r) {
     static char peers[2048];
@@ -34,8 +33,8 @@ void coll_print_method(const struct coll_run *r) {
     for (int i = TEAM_OURS + 1; i < N_TEAMS && used < sizeof peers - 400; i++) {
         if (!(r->o->teams >> i & 1)) continue;
         const struct team *t = &r->team[i];
-        used += (size_t)snprintf(peers + used, sizeof peers - used, "%s%s%s%s", used ? ", " : "", t->name, t->present ? "" : " NOT MEASURED: ",
-                                 t->present ? "" : t->why);
+        used += (size_t)snprintf(peers + used, sizeof peers - used, "%s%s%s%s", used ? ", " : "", t->name,
+                                 t->present ? "" : " NOT MEASURED: ", t->present ? "" : t->why);
     }
     if (!used) snprintf(peers, sizeof peers, "none asked for");
     if (r->o->osu) {
@@ -197,8 +196,8 @@ static void print_json(const struct coll_run *run, size_t from) {
 }
 
 void coll_csv_start(FILE *f) {
-    fputs("operation,type,ranks,mode,bytes,impl,buffers,median_ns,p99_ns,low_ns,samples,count,best_peer,of_best,line_ns,yield_ns,copy_ns,limit_ns,"
-          "of_limit\n",
+    fputs("operation,type,ranks,mode,bytes,impl,buffers,median_ns,p99_ns,low_ns,samples,count,best_peer,of_best,line_ns,yield_ns,"
+          "copy_ns,limit_ns,of_limit\n",
           f);
 }
 
@@ -269,10 +268,13 @@ void coll_print_machine(const struct coll_run *r) {
     const char *mark = r->o->osu ? "# " : "  ";
     printf("\n%smachine, %d ranks: line %.1f ns one-way", mark, r->n, m->line);
     if (isfinite(m->yield)) printf(", yield %.2f us one-way", m->yield / 1e3);
-    if (isfinite(m->copy_rate)) printf("; 64 MiB in all ranks at once: memcpy %.1f GB/s, non-temporal %.1f GB/s", m->copy_rate / 1e9, m->copy_nt_rate / 1e9);
-    printf("\n%s64 KiB rewritten that the other had read: %.1f us (%.1f to %.1f in the course of the run), read by the other: %.1f us (%.1f to %.1f)\n", mark,
-           m->probe_write[0] / 1e3, m->probe_write[1] / 1e3, m->probe_write[2] / 1e3, m->probe_read[0] / 1e3, m->probe_read[1] / 1e3,
-           m->probe_read[2] / 1e3);
-    printf("%sprocessors in %.1f s: others used %.1f s (%.1f %%), the host took %.1f s; clock: %s, %.0f ns apart at most\n", mark, m->seconds, foreign,
-           100 * foreign / (m->seconds * processors()), m->stolen, m->tsc ? "the processors' counter" : "clock_gettime", fabs(m->clock_offset));
+    if (isfinite(m->copy_rate))
+        printf("; 64 MiB in all ranks at once: memcpy %.1f GB/s, non-temporal %.1f GB/s", m->copy_rate / 1e9, m->copy_nt_rate / 1e9);
+    printf("\n%s64 KiB rewritten that the other had read: %.1f us (%.1f to %.1f in the course of the run), read by the other: %.1f us "
+           "(%.1f to %.1f)\n",
+           mark, m->probe_write[0] / 1e3, m->probe_write[1] / 1e3, m->probe_write[2] / 1e3, m->probe_read[0] / 1e3,
+           m->probe_read[1] / 1e3, m->probe_read[2] / 1e3);
+    printf("%sprocessors in %.1f s: others used %.1f s (%.1f %%), the host took %.1f s; clock: %s, %.0f ns apart at most\n", mark,
+           m->seconds, foreign, 100 * foreign / (m->seconds * processors()), m->stolen,
+           m->tsc ? "the processors' counter" : "clock_gettime", fabs(m->clock_offset));
 }

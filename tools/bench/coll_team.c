@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Collectives, in the first process: starts the ranks of each implementation and keeps them, asleep while others are measured.  Ours and vLLM's
- * scheme are this program; MPI's and gloo's are programs beside it, built where the packages are.  A peer that is missing, or fails,
- * is named and left out; the measurement goes on.
+ * Collectives, in the first process: starts the ranks of each implementation and keeps them, asleep while others are measured.
+ * Ours and vLLM's scheme are this program; MPI's and gloo's are programs beside it, built where the packages are.  A peer that is
+ * missing, or fails, is named and left out; the measurement goes on.
  */
 #include <errno.h>
 #include <limits.h>

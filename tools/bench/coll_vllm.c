@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A peer: the scheme by which vLLM reduces and gathers on processors (its csrc/cpu/shm.cpp as of 2026), expressed anew, one thread per rank.
+ * A peer: the scheme by which vLLM reduces and gathers on processors (its csrc/cpu/shm.cpp as of 2026), expressed anew, one thread per
+ * rank.
  *
- * Each rank has two halves of 1 MiB in shared memory, used in turn.  A chunk is written to the own half with non-temporal stores, published by a
- * fence and an 8-bit stamp; then every rank reads all others' halves with streaming loads and adds to what it has, starting with its own
- * data and going on with the next rank's, and keeps the result in its own memory.  Before a chunk overwrites a half, a call of several chunks looks whether the
- * others are that far; a call of one chunk need not.  Waits spin with a pause and never yield.  256-bit registers, sums in fp32.
+ * Each rank has two halves of 1 MiB in shared memory, used in turn.  A chunk is written to the own half with non-temporal stores,
+ * published by a fence and an 8-bit stamp; then every rank reads all others' halves with streaming loads and adds to what it has,
+ * starting with its own data and going on with the next rank's, and keeps the result in its own memory.  Before a chunk overwrites a
+ * half, a call of several chunks looks whether the others are that far; a call of one chunk need not.  Waits spin with a pause and
+ * never yield.  256-bit registers, sums in fp32.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +87,8 @@ AVX2 static void copy_out(uint8_t *to, const uint8_t *from, size_t len) {
 /* Eight elements to fp32 and back.  A type is a constant of the caller. */
 AVX2 static inline __m256 load8(const uint8_t *p, int type, int stream) {
     if (type == TYPE_FP32)
-        return stream ? _mm256_castsi256_ps(_mm256_stream_load_si256((const __m256i *)(const void *)p)) : _mm256_loadu_ps((const float *)(const void *)p);
+        return stream ? _mm256_castsi256_ps(_mm256_stream_load_si256((const __m256i *)(const void *)p))
+                      : _mm256_loadu_ps((const float *)(const void *)p);
     const __m128i *h = (const __m128i *)(const void *)p;
     __m128i v = stream ? _mm_stream_load_si128((__m128i *)(uintptr_t)h) : _mm_loadu_si128(h);
     return type == TYPE_FP16 ? _mm256_cvtph_ps(v) : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));

@@ -2,8 +2,8 @@
 /*
  * Collectives, in a rank: the timed loops, the same for every implementation.
  *
- * A sample is this rank's time from the common start until it is done; the first process takes the slowest rank's.  Every result is compared
- * with what it must be, untimed: byte by byte after each fresh operation, and with every element different in DO_VERIFY.
+ * A sample is this rank's time from the common start until it is done; the first process takes the slowest rank's.  Every result is
+ * compared with what it must be, untimed: byte by byte after each fresh operation, and with every element different in DO_VERIFY.
  */
 #include <errno.h>
 #include <math.h>
@@ -107,7 +107,7 @@ static int read_output(const struct work *w, const struct coll_call *c, unsigned
 
 /* generation: its inputs; the root rotates with it. */
 static void run(struct work *w, struct coll_call *c, unsigned generation) {
-    c->root = coll_ops[c->op].in_place || coll_ops[c->op].root_sends || coll_ops[c->op].root_receives ? (int)(generation % (unsigned)w->n) : 0;
+    c->root = (int)(generation % (unsigned)w->n); /* what has none ignores it */
     switch (c->op) {
     case OP_COPY: memcpy(c->recv, c->send, c->bytes); break;
     case OP_COPY_NT: limits_copy_nt(c->recv, c->send, c->bytes); break;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A peer's ranks: gloo over TCP on the loopback, as torch.distributed uses it on one host.  Arguments: path of the board, rank, number of ranks, and
- * a folder through which the ranks find each other.
+ * A peer's ranks: gloo over TCP on the loopback, as torch.distributed uses it on one host.  Arguments: path of the board, rank, number
+ * of ranks, and a folder through which the ranks find each other.
  */
 #include <gloo/allgather.h>
 #include <gloo/allreduce.h>

@@ -9,6 +9,7 @@
 #include "tools/bench/coll_work.h"
 
 #define PROBE_BYTES (64u << 10)
+#define MEETING 10 /* turns before the timed ones: then both run */
 
 /* Wait until our word is `value`; yield: the one we wait for needs our processor. */
 static void await(struct work *w, uint64_t value, int yield) {
@@ -53,9 +54,10 @@ void limits_ping(struct work *w, const struct coll_command *c) {
     int peer = w->rank == 0 ? other : 0;
     if (c->warm && c->what == DO_LINE) clock_offset(w, peer);
     for (int s = 0; s < c->samples; s++) {
-        uint64_t start = board_ticks(b);
-        for (int i = 0; i < c->count; i++) {
+        uint64_t start = 0;
+        for (int i = -MEETING; i < c->count; i++) {
             uint64_t turn = ++w->line_turn;
+            if (i == 0) start = board_ticks(b);
             if (w->rank == 0) tell(w, peer, turn);
             await(w, turn, yield);
             if (w->rank != 0) tell(w, peer, turn);

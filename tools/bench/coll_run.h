@@ -41,7 +41,7 @@ void coll_options_default(struct coll_options *o);
 struct team {
     enum team_id id;
     const char *name;
-    int present;   /* runs and answers */
+    int started, present; /* it did run; it runs and answers */
     char why[200]; /* if not */
     struct board *board;
     int board_fd, log;

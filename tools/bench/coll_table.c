@@ -240,9 +240,21 @@ void coll_print_tables(const struct coll_run *r, size_t from) {
     fflush(stdout);
 }
 
+/* Peers that were there at the start. */
+static void print_failed(const struct coll_run *r) {
+    for (int i = 0; i < N_TEAMS; i++) {
+        const struct team *t = &r->team[i];
+        if (!t->started || t->present) continue;
+        if (!r->o->json) printf("\n%s%s FAILED in the course of the run: %s\n", r->o->osu ? "# " : "  ", t->name, t->why);
+        struct field row[] = {{"operation", UNIT_TEXT, 0, "failed"}, {"impl", UNIT_TEXT, 0, t->name}, {"why", UNIT_TEXT, 0, t->why}};
+        if (r->o->json) report_row(row, 3);
+    }
+}
+
 void coll_print_machine(const struct coll_run *r) {
     const struct coll_machine *m = &r->machine;
     double foreign = m->busy - m->own;
+    print_failed(r);
     if (r->o->json) {
         struct field row[] = {
             {"operation", UNIT_TEXT, 0, "machine"},

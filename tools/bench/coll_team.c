@@ -237,6 +237,9 @@ void team_start(struct team *t, enum team_id id, int n, uint64_t send_len, uint6
             start_ranks(t, n, worker, board);
     }
     if (!board_wait_open(t->board, alive, t)) failed(t, "did not start");
+    t->started = t->present;
+    remove_folder(t->folder); /* they have met */
+    t->folder[0] = 0;
 }
 
 int team_ask(struct team *t, const struct coll_command *c) {

@@ -47,7 +47,7 @@ AUTH     = $(B)/modules/sympool-auth.so
 MODULES  = $(TOPO) $(AUTH)
 STAT_OBJ = $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/stat/*.c))
 RUN_OBJ  = $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/run/*.c))
-BENCH_OBJ= $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/bench/*.c))
+BENCH_OBJ= $(patsubst %.c,$(B)/obj/%.o,$(filter-out tools/bench/peer_%,$(wildcard tools/bench/*.c)))
 DEMO_OBJ = $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/demo/*.c))
 TOOLS    = $(B)/sympool $(B)/sympool-run $(B)/sympool-bench $(B)/sympool-demo
 
@@ -57,7 +57,7 @@ RANKS    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/ranks/test_*.c))
 FAULT    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/test_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all products modules demo check check-long check-asan check-ubsan check-tsan check-matrix abidiff abi-baseline bench install deps format clean tests fuzz fuzzers
+.PHONY: all products modules demo check check-long check-asan check-ubsan check-tsan check-matrix abidiff abi-baseline bench peers install deps format clean tests fuzz fuzzers
 .SECONDARY:
 
 all: $(B)/.deps
@@ -130,9 +130,22 @@ $(B)/sympool-demo: $(DEMO_OBJ) $(B)/libsympool.so
 demo: all
 	@$(B)/sympool-run -n 2 --timeout 300 $(B)/sympool-demo
 
-# The peers of the heap; without them it says which were not measured.
+# Ranks of the peers' collectives, for those whose packages are there: sympool-bench itself knows none of them.
+PEER_OBJ = $(patsubst %,$(B)/obj/tools/bench/%.o,util coll_ops coll_board coll_limits coll_work)
+PEERS    = $(patsubst /usr/bin/mpicc.%,$(B)/sympool-bench-%,$(wildcard /usr/bin/mpicc.openmpi /usr/bin/mpicc.mpich)) \
+           $(patsubst /usr/include/%/allreduce.h,$(B)/sympool-bench-%,$(wildcard /usr/include/gloo/allreduce.h))
+$(B)/sympool-bench-openmpi $(B)/sympool-bench-mpich: $(B)/sympool-bench-%: tools/bench/peer_mpi.c tools/bench/coll.h $(PEER_OBJ)
+	$(Q)echo "  LD  $@"
+	$(Q)mpicc.$* -std=c11 -D_GNU_SOURCE -I. -O2 -g $(WARN) -o $@ $< $(PEER_OBJ)
+$(B)/sympool-bench-gloo: tools/bench/peer_gloo.cc tools/bench/coll.h $(PEER_OBJ)
+	$(Q)echo "  LD  $@"
+	$(Q)$(CXX) -std=c++17 -D_GNU_SOURCE -I. -O2 -g -Wall -Wextra $(if $(CI),-Werror) -o $@ $< $(PEER_OBJ) -lgloo -lpthread
+peers: all $(PEERS)
+
+# The peers of heap and collectives; without them it says which were not measured.
 bench: all
 	@sh tools/deps.sh bench || true
+	@$(MAKE) --no-print-directory peers
 	@$(B)/sympool-bench all
 
 # --------------------------------------------------------------------------------------------------- tests
@@ -200,7 +213,7 @@ install: all
 	$(PC) tools/sympool.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/sympool.pc
 	install -m 644 allocator/sympool.h $(DESTDIR)$(PREFIX)/include/
 	install -m 755 $(B)/sympool $(B)/sympool-run $(B)/sympool-bench $(DESTDIR)$(PREFIX)/bin/
-	install -m 644 tools/stat/sympool.1 tools/run/sympool-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 tools/stat/sympool.1 tools/run/sympool-run.1 tools/bench/sympool-bench.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 allocator/sympool.7 $(DESTDIR)$(PREFIX)/share/man/man7/
 
 clean:

@@ -14,7 +14,7 @@ libcunit1-dev libseccomp-dev g++ pkg-config valgrind clang libclang-rt-14-dev sp
 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 "
 PACKAGES_ABI="abigail-tools"
-PACKAGES_BENCH="libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4"
+PACKAGES_BENCH="libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 openmpi-bin libopenmpi-dev mpich libmpich-dev libgloo-dev"
 PACKAGES_HEAVY="$PACKAGES_ABI $PACKAGES_BENCH python3-numpy python3-torch"
 
 case ${1:-} in

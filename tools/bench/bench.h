@@ -22,6 +22,7 @@ struct field {
 };
 
 void report_start(int json);
+int report_is_json(void);
 /* A section says who is compared, how it was measured, and what physics allows. */
 void report_section(const char *name, const char *method, const char *peers, const char *limit);
 void report_row(const struct field *fields, int n);
@@ -87,6 +88,7 @@ void rank_send(const struct rank_io *io, const void *record, size_t len);
 void bench_init(void);
 void bench_init_rank(const struct rank_io *io);
 void bench_coll(void);
+void bench_coll_main(char **args); /* with the options after "coll" */
 void bench_coll_rank(const struct rank_io *io);
 void bench_heap(void);
 void bench_heap_rank(const struct rank_io *io);

@@ -24,10 +24,11 @@ enum { N_PARTS = sizeof parts / sizeof parts[0] };
 
 static const char usage[] =
     "usage: sympool-bench all|init|coll|heap [--json]\n"
+    "       sympool-bench coll [options]; see sympool-bench coll --help\n"
     "\n"
     "  init    time of syp_init for 8 and for 64 ranks, beside fork and exec of as many processes\n"
-    "  coll    barrier, broadcast and all-reduce on 2 and 4 ranks, 8 B to 16 MiB, buffers in the pool and outside,\n"
-    "          beside the latency of a cache line and a plain copy\n"
+    "  coll    collectives on 2, 4 and 8 ranks, 8 B to 4 MiB, buffers in the pool and outside, beside Open MPI, MPICH,\n"
+    "          gloo and vLLM's scheme, as far as these are there, and beside what the machine can do\n"
     "  heap    syp_malloc and syp_free, in one thread, from thread to thread and on recorded traces, beside glibc,\n"
     "          jemalloc, mimalloc and tcmalloc, as far as these are installed\n"
     "  all     all of them\n"
@@ -62,6 +63,10 @@ int main(int argc, char **argv) {
     int json = 0;
     signal(SIGPIPE, SIG_IGN); /* a rank reports that the first process is gone */
     if (argc == 6 && strcmp(argv[1], "--rank") == 0) return rank_main(argv + 2);
+    if (argc > 1 && strcmp(argv[1], "coll") == 0) {
+        bench_coll_main(argv + 2);
+        return 0;
+    }
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0) {
             fputs(usage, stdout);

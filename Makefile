@@ -41,7 +41,12 @@ LIB_OBJ := $(LIB_SRC:%.c=$(B)/obj/%.o)
 # The same with test points compiled in, for the test programs.
 TST_OBJ := $(LIB_SRC:%.c=$(B)/tobj/%.o)
 
+# Libraries of other projects' names on top of libsympool.so, of which they see the public header alone.
+SHM_SRC := $(wildcard allocator/compat/*.c)
+SHM_OBJ  = $(SHM_SRC:%.c=$(B)/obj/%.o) $(B)/obj/pool/base/text.o
+
 SO       = $(B)/libsympool.so.0
+SHM_SO   = $(B)/libsympool-shm-compat.so.0
 TOPO     = $(B)/modules/sympool-topo.so
 AUTH     = $(B)/modules/sympool-auth.so
 MODULES  = $(TOPO) $(AUTH)
@@ -51,7 +56,7 @@ BENCH_OBJ= $(patsubst %.c,$(B)/obj/%.o,$(filter-out tools/bench/peer_%,$(wildcar
 DEMO_OBJ = $(patsubst %.c,$(B)/obj/%.o,$(wildcard tools/demo/*.c))
 TOOLS    = $(B)/sympool $(B)/sympool-run $(B)/sympool-bench $(B)/sympool-demo
 
-SUPPORT_OBJ = $(patsubst %.c,$(B)/tobj/%.o,$(wildcard tests/support/*.c))
+SUPPORT_OBJ = $(patsubst %.c,$(B)/tobj/%.o,$(wildcard tests/support/*.c) $(SHM_SRC))
 UNIT     = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 RANKS    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/ranks/test_*.c))
 FAULT    = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/test_*.c))
@@ -64,7 +69,7 @@ all: $(B)/.deps
 	@$(MAKE) --no-print-directory products
 
 modules: $(MODULES)
-products: $(SO) $(B)/libsympool.so $(B)/libsympool.a $(MODULES) $(TOOLS) $(B)/sympool.pc
+products: $(SO) $(B)/libsympool.so $(B)/libsympool.a $(SHM_SO) $(MODULES) $(TOOLS) $(B)/sympool.pc
 
 # ------------------------------------------------------------------------------------------------ packages
 # One list, in tools/deps.sh; the stamp makes it a no-op afterwards.
@@ -99,6 +104,10 @@ $(B)/libsympool.a: $(LIB_OBJ)
 	$(Q)$(LD) -r -o $(B)/sympool-all.o $(LIB_OBJ)
 	$(Q)objcopy --localize-hidden $(B)/sympool-all.o
 	$(Q)rm -f $@ && $(AR) rcs $@ $(B)/sympool-all.o
+$(SHM_SO): $(SHM_OBJ) allocator/compat/shm.map $(B)/libsympool.so
+	$(Q)echo "  LD  $@"
+	$(Q)$(CC) -shared $(LDBASE) -Wl,-soname,$(@F) -Wl,--version-script=allocator/compat/shm.map -Wl,-Bsymbolic-functions \
+	  -Wl,-z,relro -Wl,-z,now $(if $(SAN),,-Wl,-z,defs) -Wl,-z,noexecstack -o $@ $(SHM_OBJ) -L$(B) -lsympool -Wl,-rpath,'$$ORIGIN'
 $(TOPO): pool/topo/topo_module.c pool/topo/topo.h
 $(TOPO): MODULE_LIBS = -lhwloc -lnuma
 $(AUTH): bootstrap/auth/auth_module.c bootstrap/auth/auth_module.h
@@ -204,14 +213,17 @@ format:
 
 # ------------------------------------------------------------------------------------------------- install
 install: all
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/sympool $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin \
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/sympool $(DESTDIR)$(PREFIX)/include/sympool $(DESTDIR)$(PREFIX)/bin \
 	  $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)/
 	ln -sf libsympool.so.0 $(DESTDIR)$(LIBDIR)/libsympool.so
 	install -m 644 $(B)/libsympool.a $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(MODULES) $(DESTDIR)$(LIBDIR)/sympool/
-	$(PC) tools/sympool.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/sympool.pc
+	install -m 755 $(SHM_SO) $(DESTDIR)$(LIBDIR)/
+	ln -sf libsympool-shm-compat.so.0 $(DESTDIR)$(LIBDIR)/libsympool-shm-compat.so
+	for pc in sympool sympool-shm-compat; do $(PC) tools/$$pc.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/$$pc.pc || exit 1; done
 	install -m 644 allocator/sympool.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 allocator/compat/shm.h $(DESTDIR)$(PREFIX)/include/sympool/
 	install -m 755 $(B)/sympool $(B)/sympool-run $(B)/sympool-bench $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 tools/stat/sympool.1 tools/run/sympool-run.1 tools/bench/sympool-bench.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 allocator/sympool.7 $(DESTDIR)$(PREFIX)/share/man/man7/

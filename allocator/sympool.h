@@ -688,6 +688,12 @@ enum { SYP_LOG_ERROR = 1, SYP_LOG_WARN = 2, SYP_LOG_INFO = 3, SYP_LOG_DEBUG = 4 
  */
 SYP_API void syp_log_set(void (*fn)(void *arg, int level, const char *text), void *arg);
 
+/*
+ * One line in the library's log, for libraries built on this one.  level: SYP_LOG_*, anything else counts as SYP_LOG_ERROR.  text: without a
+ * newline; NULL = "".  Whether and where it appears is decided by SYMPOOL_LOG, SYMPOOL_LOG_FILE and syp_log_set, as for all lines.
+ */
+SYP_API void syp_log(int level, const char *text);
+
 #ifdef __cplusplus
 }
 #endif

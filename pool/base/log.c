@@ -131,6 +131,15 @@ void log_debug(const char *fmt, ...) {
     LOG_BODY(SYP_LOG_DEBUG);
 }
 
+static void log_text(int level, const char *fmt, ...) {
+    LOG_BODY(level);
+}
+
+void syp_log(int level, const char *text) {
+    if (level < SYP_LOG_ERROR || level > SYP_LOG_DEBUG) level = SYP_LOG_ERROR;
+    log_text(level, "%s", text ? text : "");
+}
+
 /* One of the first lines: which, from 1; 0 = they are used up. */
 static unsigned first_lines(struct log_limit *limit) {
     if (load_relaxed(&limit->said) >= limit->most) return 0; /* keeps the count from wrapping around */

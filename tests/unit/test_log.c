@@ -54,6 +54,22 @@ static void levels(void) {
     }
 }
 
+/* syp_log, for libraries on top: the same lines. */
+static void line_of_another_library(void) {
+    fresh("warn");
+    syp_log(SYP_LOG_WARN, "100%s of it");
+    CHECK_HAS(lines, "): warning: 100%s of it\n");
+    CHECK_EQ(last_level, SYP_LOG_WARN);
+    syp_log(SYP_LOG_INFO, "not asked for");
+    CHECK_EQ(n_lines, 1);
+    syp_log(SYP_LOG_ERROR, NULL);
+    syp_log(0, "no level");
+    CHECK_HAS(lines, "error: no level");
+    syp_log(77, "no level either");
+    CHECK_EQ(last_level, SYP_LOG_ERROR);
+    CHECK_EQ(n_lines, 4);
+}
+
 static void prefix_and_errno(void) {
     char want[128];
     fresh("warn");
@@ -287,6 +303,7 @@ static void threads(void) {
 
 int main(void) {
     return check_main("log", (struct check_test[]){{"levels", levels},
+                                                   {"line_of_another_library", line_of_another_library},
                                                    {"prefix_and_errno", prefix_and_errno},
                                                    {"callback_with_its_argument", callback_with_its_argument},
                                                    {"to_stderr", to_stderr},

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The public header compiles alone, twice included, as C99, C11 and C++17, under strict warnings, with gcc and clang.
+# The public headers compile alone, twice included, as C99, C11 and C++17, under strict warnings, with gcc and clang.
 cd "$(dirname "$0")/../.." || exit 1
 failed=0
 n=0
@@ -18,12 +18,16 @@ compile() {
     echo "FAIL header: $*"
     cat "$work/err"
 }
-for cc in gcc clang; do
-    compile $cc -std=c99 "$work/alone.c"
-    compile $cc -std=c11 -Wconversion "$work/alone.c"
-done
-for cxx in g++ clang++; do
-    compile $cxx -std=c++17 -Wold-style-cast "$work/alone.cc"
+printf '#include "allocator/compat/shm.h"\n#include "allocator/compat/shm.h"\n' | tee "$work/shm.c" >"$work/shm.cc"
+echo 'int is_float(int t); int is_float(int t) { return t == SHM_FLOAT32; }' | tee -a "$work/shm.c" >>"$work/shm.cc"
+for header in alone shm; do
+    for cc in gcc clang; do
+        compile $cc -std=c99 "$work/$header.c"
+        compile $cc -std=c11 -Wconversion "$work/$header.c"
+    done
+    for cxx in g++ clang++; do
+        compile $cxx -std=c++17 -Wold-style-cast "$work/$header.cc"
+    done
 done
 [ $failed = 0 ] && echo "ok header: $n compilations"
 exit $failed

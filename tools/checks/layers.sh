@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The layer law, from the #include lines: pool/base <- pool <- bootstrap <- collectives <- allocator <- tools, tests.
 # A folder includes only itself and folders to its left; anyone may include allocator/sympool.h. The tools know the
-# public header and their own folder; besides, stat knows pool/stats_shared.h, and run pool/topo/topo.h. Every source
-# file says its licence first.
+# public header and their own folder; besides, stat knows pool/stats_shared.h, and run pool/topo/topo.h. allocator/compat are
+# libraries of their own: they know the public header, their own folder and pool/base/text.h. Every source file says its
+# licence first.
 cd "$(dirname "$0")/../.." || exit 1
 
 find pool bootstrap collectives allocator tools tests -name '*.[ch]' | sort | xargs awk '
@@ -34,7 +35,7 @@ FNR == 1 {
     sub(/[">].*/, "", path)
     if (form == "<") {
         if (layer(path)) fail("<" path ">: our own headers are included in quotes")
-        else if (FILENAME == "allocator/sympool.h" && path != "stddef.h" && path != "stdint.h")
+        else if (FILENAME ~ /^allocator\/(sympool|compat\/shm)[.]h$/ && path != "stddef.h" && path != "stdint.h")
             fail("the public header includes <stddef.h> and <stdint.h> only, not <" path ">")
         next
     }
@@ -44,6 +45,10 @@ FNR == 1 {
     from = layer(FILENAME)
     to = layer(path)
     if (path ~ /(^|\/)\.\.?\// || to == 0) { fail("\"" path "\" is not written from the root of the repository"); next }
+    if (FILENAME ~ /^allocator\/compat\// && path !~ /^(allocator\/compat\/.*|pool\/base\/text[.]h)$/)
+        fail("a library on top of ours may not include \"" path "\"")
+    if (from != 7 && path ~ /^allocator\/compat\// && FILENAME !~ /^allocator\/compat\//)
+        fail("\"" path "\" belongs to a library on top of ours")
     if (from == 6) {
         if (folder(path) == folder(FILENAME)) next
         if (FILENAME ~ /^tools\/stat\// && path == "pool/stats_shared.h") next

@@ -59,6 +59,20 @@ glibc=$(readelf -VW "$so" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -V
 [ "$(printf '%s\n%s\n' "$glibc" "$oldest_glibc" | sort -V | tail -n 1)" = "$oldest_glibc" ] ||
     fail "needs glibc $glibc, newer than $oldest_glibc"
 
+shim=$B/libsympool-shm-compat.so.0
+sed '/define SHM_API/d' allocator/compat/shm.h | gcc -E -P -x c - | tr '\n' ' ' | grep -o 'SHM_API [^;{]*;' |
+    sed 's/(.*//; s/.*[ *]//; s/$/@@SYMPOOL_SHM_0/' | sort -u >"$work/shim_declared"
+nm -D --defined-only --with-symbol-versions "$shim" | awk '$2 != "A" { print $3 }' | sort -u >"$work/shim_exported"
+[ -s "$work/shim_declared" ] || fail "no declaration found in allocator/compat/shm.h"
+diff "$work/shim_declared" "$work/shim_exported" >"$work/diff" || fail "$shim and its header differ: $(tr '\n' ' ' <"$work/diff")"
+readelf -dW "$shim" >"$work/dynamic"
+grep -q '(SONAME).*\[libsympool-shm-compat.so.0\]' "$work/dynamic" || fail "the soname of $shim is another"
+needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' "$work/dynamic" | grep -v '^ld-linux' | tr '\n' ' ')
+[ "$needed" = "libsympool.so.0 libc.so.6 " ] || fail "$shim needs $needed"
+readelf -lW "$shim" | grep -q '^ *TLS ' && fail "$shim has thread-local storage"
+glibc_shim=$(readelf -VW "$shim" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -Vu | tail -n 1)
+[ "$(printf '%s\n%s\n' "$glibc_shim" "$oldest_glibc" | sort -V | tail -n 1)" = "$oldest_glibc" ] || fail "$shim needs glibc $glibc_shim"
+
 [ $failed = 0 ] &&
     echo "ok symbols: $(wc -l <"$work/declared") functions, glibc $glibc, $tls bytes of thread-local storage"
 exit $failed

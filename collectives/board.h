@@ -21,7 +21,7 @@
 #include "pool/symm.h"
 
 #define COMM_SLOTS 128
-#define MAIL_BYTES 1024
+#define MAIL_BYTES 2048
 #define MAIL_HEAD 32
 #define MAIL_TAIL 32
 #define MAIL_DATA (MAIL_BYTES - MAIL_HEAD - MAIL_TAIL) /* bytes that travel with the first phase */

@@ -12,14 +12,16 @@
 
 /* n bytes of rows of len bytes; the first one is byte `col` of its row.  Packed rows have stride len. */
 static void copy_rows(const struct request *r, char *to, uint64_t to_stride, const char *from, uint64_t from_stride, uint64_t len, uint64_t col, uint64_t n) {
-    while (n) {
-        uint64_t now = len - col < n ? len - col : n;
-        part_copy(r, to, from, now);
-        if ((n -= now) == 0) return; /* the next row may be beyond the buffer */
+    if (col) {
+        uint64_t rest = len - col < n ? len - col : n;
+        part_copy(r, to, from, rest);
+        if ((n -= rest) == 0) return; /* the next row may be beyond the buffer */
         to += to_stride - col;
         from += from_stride - col;
-        col = 0;
     }
+    uint64_t rows = n / len;
+    share_rows(&r->c->coll->crew, to, to_stride, from, from_stride, len, rows);
+    if (n % len) part_copy(r, to + rows * to_stride, from + rows * from_stride, n % len);
 }
 
 /* Byte of a buffer with that stride that is byte `at` of the packed rows. */

@@ -9,12 +9,11 @@
 #include "pool/base/status.h"
 
 static void pack(const struct request *r, uint8_t *data) {
-    copy_bytes(data, r->send, part_units(r, r->c->me));
+    part_copy(r, data, r->send, part_units(r, r->c->me));
 }
 
 static void stage(const struct request *r, uint64_t at, uint64_t n, char *half) {
-    uint64_t len = part_clip(part_units(r, r->c->me), at, n);
-    if (len) memcpy(half, (const char *)r->send + at, len);
+    part_copy(r, half, (const char *)r->send + at, part_clip(part_units(r, r->c->me), at, n));
 }
 
 /* The units of the round, of every part, from there.  In place our own part is where it belongs. */
@@ -27,7 +26,7 @@ static int copy_parts(struct request *r) {
             char *to = (char *)r->recv + begin + r->done;
             const char *from = part_source(r, m, r->done, 0, len);
             if (!from) return request_corrupt(r, m, "send offset", r->c->member[m].at.send);
-            if (to != from) memcpy(to, from, len);
+            if (to != from) part_copy(r, to, from, len);
             TEST_POINT("allgather.copied");
         }
         begin += part_units(r, m);

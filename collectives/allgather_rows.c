@@ -11,15 +11,17 @@
 #include "pool/base/status.h"
 
 /* n bytes of rows of len bytes; the first one is byte `col` of its row.  Packed rows have stride len. */
-static void copy_rows(char *to, uint64_t to_stride, const char *from, uint64_t from_stride, uint64_t len, uint64_t col, uint64_t n) {
-    while (n) {
-        uint64_t now = len - col < n ? len - col : n;
-        memcpy(to, from, now);
-        if ((n -= now) == 0) return; /* the next row may be beyond the buffer */
+static void copy_rows(const struct request *r, char *to, uint64_t to_stride, const char *from, uint64_t from_stride, uint64_t len, uint64_t col, uint64_t n) {
+    if (col) {
+        uint64_t rest = len - col < n ? len - col : n;
+        part_copy(r, to, from, rest);
+        if ((n -= rest) == 0) return; /* the next row may be beyond the buffer */
         to += to_stride - col;
         from += from_stride - col;
-        col = 0;
     }
+    uint64_t rows = n / len;
+    share_rows(&r->c->coll->crew, to, to_stride, from, from_stride, len, rows);
+    if (n % len) part_copy(r, to + rows * to_stride, from + rows * from_stride, n % len);
 }
 
 /* Byte of a buffer with that stride that is byte `at` of the packed rows. */
@@ -28,7 +30,7 @@ static uint64_t strided(const struct request *r, uint64_t stride, uint64_t at) {
 }
 
 static void stage(const struct request *r, uint64_t at, uint64_t n, char *half) {
-    copy_rows(half, r->part_len, (const char *)r->send + strided(r, r->send_stride, at), r->send_stride, r->part_len, at % r->part_len, n);
+    copy_rows(r, half, r->part_len, (const char *)r->send + strided(r, r->send_stride, at), r->send_stride, r->part_len, at % r->part_len, n);
 }
 
 static void pack(const struct request *r, uint8_t *data) {
@@ -38,7 +40,7 @@ static void pack(const struct request *r, uint8_t *data) {
 /* Bytes of the round of one member's rows to where they belong. */
 static void place(struct request *r, int m, const char *from, uint64_t stride) {
     char *to = (char *)r->recv + (uint64_t)m * r->part_len + strided(r, r->recv_stride, r->done);
-    copy_rows(to, r->recv_stride, from, stride, r->part_len, r->done % r->part_len, rounds_now(r));
+    copy_rows(r, to, r->recv_stride, from, stride, r->part_len, r->done % r->part_len, rounds_now(r));
     TEST_POINT("allgather_rows.copied");
 }
 

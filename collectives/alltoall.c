@@ -6,12 +6,12 @@
 #include "pool/base/status.h"
 
 static void pack(const struct request *r, uint8_t *data) {
-    memcpy(data, r->send, r->total);
+    part_copy(r, data, r->send, r->total);
 }
 
 static void stage(const struct request *r, uint64_t at, uint64_t n, char *half) {
     for (int m = 0; m < r->c->n; m++)
-        if (m != r->c->me) memcpy(half + part_staged_at(r, m), (const char *)r->send + part_begin(r, m) + at, n);
+        if (m != r->c->me) part_copy(r, half + part_staged_at(r, m), (const char *)r->send + part_begin(r, m) + at, n);
 }
 
 static int copy_parts(struct request *r) {
@@ -21,7 +21,7 @@ static int copy_parts(struct request *r) {
         int m = (me + i) % n;
         const char *from = part_source(r, m, begin + r->done, staged_at, len);
         if (!from) return request_corrupt(r, m, "send offset", r->c->member[m].at.send);
-        memcpy((char *)r->recv + part_begin(r, m) + r->done, from, len);
+        part_copy(r, (char *)r->recv + part_begin(r, m) + r->done, from, len);
         TEST_POINT("alltoall.copied");
     }
     return SYP_OK;

@@ -18,6 +18,8 @@
 #include "pool/base/status.h"
 #include "pool/base/text.h"
 
+#include <string.h>
+
 /* The mail's data: this, then words, then data. */
 struct told {
     struct mail_buffers at; /* first: rounds_go */
@@ -78,7 +80,7 @@ static struct told tell(struct request *r, uint8_t *data) {
         for (int list = 0; list < lists_told(n); list++)
             memcpy(data + sizeof t + (size_t)(list * n + m) * sizeof *words, &words[list], sizeof *words);
         if (!t.in_mail || m == me) continue;
-        copy_bytes(data + at, (const char *)r->send + (r->lens[m] ? r->send_offs[m] : 0), r->lens[m]);
+        part_copy(r, data + at, (const char *)r->send + (r->lens[m] ? r->send_offs[m] : 0), r->lens[m]);
         at += r->lens[m];
     }
     r->units = t.longest ? t.longest : 1; /* at least: the others' parts may be longer */
@@ -152,7 +154,7 @@ static int agree(struct request *r) {
 static void stage(const struct request *r, uint64_t at, uint64_t n, char *half) {
     for (int m = 0; m < r->c->n; m++) {
         uint64_t len = part_clip(r->lens[m], at, n);
-        if (m != r->c->me && len) memcpy(half + part_staged_at(r, m), (const char *)r->send + r->send_offs[m] + at, len);
+        if (m != r->c->me && len) part_copy(r, half + part_staged_at(r, m), (const char *)r->send + r->send_offs[m] + at, len);
     }
 }
 
@@ -167,14 +169,14 @@ static const char *source(const struct request *r, int m, uint64_t len) {
 
 static int copy_parts(struct request *r) {
     int n = r->c->n, me = r->c->me;
-    if (r->done == 0 && r->lens[me]) memcpy((char *)r->recv + r->recv_offs[me], (const char *)r->send + r->send_offs[me], r->lens[me]);
+    if (r->done == 0 && r->lens[me]) part_copy(r, (char *)r->recv + r->recv_offs[me], (const char *)r->send + r->send_offs[me], r->lens[me]);
     for (int i = 1; i < n; i++) {
         int m = (me + i) % n;
         uint64_t len = part_clip(r->recv_lens[m], r->done, rounds_now(r));
         if (!len) continue;
         const char *from = source(r, m, len);
         if (!from) return request_corrupt(r, m, "send offset", r->c->member[m].at.send);
-        memcpy((char *)r->recv + r->recv_offs[m] + r->done, from, len);
+        part_copy(r, (char *)r->recv + r->recv_offs[m] + r->done, from, len);
         TEST_POINT("alltoallv.copied");
     }
     return SYP_OK;

@@ -72,8 +72,8 @@ int call_bytes(struct request *r, uint64_t len, uint64_t parts) {
 
 int call_reduction(struct request *r, uint64_t count, uint64_t parts, int dtype, int op) {
     uint64_t size = reduce_size(dtype), len;
-    if (!size) return err_set(SYP_EINVAL, "%s: dtype %d is not one of SYP_FLOAT32, SYP_FLOAT64, SYP_INT32, SYP_INT64", op_name(r->kind), dtype);
-    if (!reduce_op_known(op)) return err_set(SYP_EINVAL, "%s: op %d is not one of SYP_SUM, SYP_MIN, SYP_MAX", op_name(r->kind), op);
+    if (!size) return err_set(SYP_EINVAL, "%s: dtype %d is none of the SYP_FLOAT64 .. SYP_UINT64 of sympool.h", op_name(r->kind), dtype);
+    if (!reduce_op_known(op)) return err_set(SYP_EINVAL, "%s: op %d is none of SYP_SUM, SYP_MIN, SYP_MAX, SYP_PROD, SYP_AVG", op_name(r->kind), op);
     if (__builtin_mul_overflow(count, size, &len) || len > PTRDIFF_MAX / parts)
         return err_set(SYP_EINVAL, "%s: count is %llu; so many elements of %s exceed PTRDIFF_MAX bytes", op_name(r->kind), (unsigned long long)count,
                        reduce_dtype_name(dtype));

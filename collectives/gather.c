@@ -14,7 +14,7 @@ static int copy_part(struct request *r, int from, uint64_t at, uint64_t staged_a
     char *to = (char *)r->recv + part + r->done;
     const char *source = part_source(r, from, at + r->done, staged_at, n);
     if (!source) return request_corrupt(r, from, "send offset", r->c->member[from].at.send);
-    if (to != source) memcpy(to, source, n); /* the same: in place */
+    if (to != source) part_copy(r, to, source, n); /* the same: in place */
     TEST_POINT("gather.copied");
     return SYP_OK;
 }
@@ -22,11 +22,11 @@ static int copy_part(struct request *r, int from, uint64_t at, uint64_t staged_a
 /* ------------------------------------------------------------------------------------------------- gather */
 
 static void gather_pack(const struct request *r, uint8_t *data) {
-    if (r->c->me != r->root) copy_bytes(data, r->send, r->part_len);
+    if (r->c->me != r->root) part_copy(r, data, r->send, r->part_len);
 }
 
 static void gather_stage(const struct request *r, uint64_t at, uint64_t n, char *half) {
-    copy_bytes(half, (const char *)r->send + at, n);
+    part_copy(r, half, (const char *)r->send + at, n);
 }
 
 static int gather_move(struct request *r) {
@@ -42,12 +42,12 @@ static const struct op_moves gather_moves = {.pack = gather_pack, .unpack = part
 /* ------------------------------------------------------------------------------------------------ scatter */
 
 static void scatter_pack(const struct request *r, uint8_t *data) {
-    if (r->c->me == r->root) copy_bytes(data, r->send, r->total);
+    if (r->c->me == r->root) part_copy(r, data, r->send, r->total);
 }
 
 static void scatter_stage(const struct request *r, uint64_t at, uint64_t n, char *half) {
     for (int m = 0; m < r->c->n; m++)
-        if (m != r->c->me) copy_bytes(half + part_staged_at(r, m), (const char *)r->send + part_begin(r, m) + at, n);
+        if (m != r->c->me) part_copy(r, half + part_staged_at(r, m), (const char *)r->send + part_begin(r, m) + at, n);
 }
 
 static int scatter_move(struct request *r) {

@@ -7,8 +7,7 @@
 #define SYP_COLLECTIVES_PARTS_H
 
 #include "collectives/request.h"
-
-#include <string.h>
+#include "collectives/share.h"
 
 /* Units of a member's part. */
 static inline uint64_t part_units(const struct request *r, int member) { return r->lens ? r->lens[member] : r->part_len; }
@@ -33,9 +32,9 @@ static inline uint64_t part_clip(uint64_t units, uint64_t at, uint64_t n) {
 /* Where the units of the running round of a member's part begin in a half of a staging area that holds them of all parts. */
 static inline uint64_t part_staged_at(const struct request *r, int member) { return (uint64_t)member * r->chunk * r->unit; }
 
-/* memcpy that takes NULL for no bytes. */
-static inline void copy_bytes(void *to, const void *from, uint64_t len) {
-    if (len) memcpy(to, from, len);
+/* Copies, large ones shared among this rank's threads.  NULL is legal for no bytes. */
+static inline void part_copy(const struct request *r, void *to, const void *from, uint64_t len) {
+    if (len) share_copy(&r->c->coll->crew, to, from, len);
 }
 
 /* Where to read a member's bytes: request_source, or its mail. */

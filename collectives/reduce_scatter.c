@@ -5,11 +5,10 @@
  */
 #include "collectives/call.h"
 #include "collectives/parts.h"
-#include "collectives/reduce.h"
 #include "pool/base/status.h"
 
 static void pack(const struct request *r, uint8_t *data) {
-    memcpy(data, r->send, r->total);
+    part_copy(r, data, r->send, r->total);
 }
 
 /* What the others need of us: all parts but our own. */
@@ -17,7 +16,7 @@ static void stage(const struct request *r, uint64_t at, uint64_t n, char *half) 
     uint64_t begin = at * r->unit;
     for (int m = 0; m < r->c->n; m++) {
         uint64_t len = part_clip(part_units(r, m), at, n) * r->unit;
-        if (m != r->c->me && len) memcpy(half + part_staged_at(r, m), (const char *)r->send + begin, len);
+        if (m != r->c->me) part_copy(r, half + part_staged_at(r, m), (const char *)r->send + begin, len);
         begin += part_bytes(r, m);
     }
 }
@@ -33,7 +32,7 @@ static int reduce_part(struct request *r) {
         if (!src[m]) return request_corrupt(r, m, "send offset", c->member[m].at.send);
     }
     char *dst = (char *)r->recv + r->done * r->unit;
-    reduce_push(&dst, 1, src, c->n, len, r->dtype, r->op);
+    share_reduce(&r->c->coll->crew, &dst, 1, src, c->n, len, r->dtype, r->op);
     return SYP_OK;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collectives/share.h"
 #include "bootstrap/roster.h"
+#include "collectives/copy.h"
 #include "collectives/reduce.h"
 
 #include <stdint.h>
@@ -71,4 +72,29 @@ void share_copy(struct crew *c, void *dst, const void *src, size_t len) {
         memcpy(dst, src, len);
     else
         crew_run(c, copy_part, &copy, parts);
+}
+
+struct rows {
+    char *dst;
+    const char *src;
+    size_t dst_stride, src_stride, len, n;
+};
+
+static void copy_rows_part(void *arg, unsigned part, unsigned parts) {
+    const struct rows *rows = arg;
+    size_t begin, n;
+    range_of(rows->n, CACHE_LINE, part, parts, &begin, &n); /* any row may begin a part */
+    copy_strided(rows->dst + begin * rows->dst_stride, rows->dst_stride, rows->src + begin * rows->src_stride, rows->src_stride, rows->len, n);
+}
+
+void share_rows(struct crew *c, void *dst, size_t dst_stride, const void *src, size_t src_stride, size_t len, size_t rows) {
+    unsigned parts = parts_of(c, len * rows);
+    struct rows all = {dst, src, dst_stride, src_stride, len, rows};
+    if (parts == 1)
+        copy_strided(dst, dst_stride, src, src_stride, len, rows);
+    else if (parts <= rows)
+        crew_run(c, copy_rows_part, &all, parts);
+    else
+        for (size_t i = 0; i < rows; i++) /* a row is longer than a part */
+            share_copy(c, all.dst + i * dst_stride, all.src + i * src_stride, len);
 }

@@ -7,6 +7,7 @@
  * A case is drawn from a random stream that all ranks have in common, so each knows every other's input, and with it its own result.
  */
 #include "collectives/reduce.h"
+#include "pool/base/conf.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
 #include "tests/support/world_test.h"
@@ -74,7 +75,7 @@ static void draw_lists(struct ask *a, size_t len, uint64_t *seed) {
 }
 
 static void draw(struct ask *a, int kind, int n, size_t bytes, uint64_t *seed) {
-    static const int types[] = {SYP_FLOAT32, SYP_FLOAT64, SYP_INT32, SYP_INT64};
+    static const int types[] = {SYP_FLOAT32, SYP_FLOAT64, SYP_INT8, SYP_INT64};
     *a = (struct ask){.n = n, .size = 1, .salt = check_random(seed)};
     uint64_t x = check_random(seed) >> 20;
     a->call.kind = kind;
@@ -117,10 +118,10 @@ static double number_of(const struct ask *a, int m, size_t e) {
 static void put_number(const struct ask *a, char *at, double v) {
     float f = (float)v * 1.1f;
     double d = v * 1.1;
-    int32_t i = (int32_t)v;
+    int8_t i = (int8_t)((int64_t)v & 0x7f);
     int64_t l = (int64_t)v;
-    const void *from = a->call.dtype == SYP_FLOAT32 ? (const void *)&f : a->call.dtype == SYP_FLOAT64 ? (const void *)&d : a->call.dtype == SYP_INT32 ? (const void *)&i : (const void *)&l;
-    memcpy(at, from, a->size);
+    const void *from = a->call.dtype == SYP_FLOAT32 ? (const void *)&f : a->call.dtype == SYP_FLOAT64 ? (const void *)&d : (const void *)&l;
+    memcpy(at, a->size == 1 ? (const void *)&i : from, a->size);
 }
 
 #define COMBINE(type)                                                                                                  \
@@ -141,7 +142,7 @@ static void reduced(const struct ask *a, char *acc, size_t e) {
         switch (a->call.dtype) {
         case SYP_FLOAT32: COMBINE(float); break;
         case SYP_FLOAT64: COMBINE(double); break;
-        case SYP_INT32: COMBINE(int32_t); break;
+        case SYP_INT8: COMBINE(int8_t); break;
         default: COMBINE(int64_t);
         }
     }
@@ -414,6 +415,27 @@ static void pool_buffers_are_not_staged(void) {
     CHECK_EQ(worlds_as_processes(3, NULL, zero_copy, &seed), 0);
 }
 
+/* Several parts of 128 KiB for the threads of a rank, out of place and in, in the pool and outside. */
+static int with_threads(struct world *w, void *arg) {
+    uint64_t seed = *(uint64_t *)arg;
+    NEED(w, w->coll.crew.n == 2);
+    for (int k = 0; k < N_KINDS; k++)
+        for (int i = 0; i < 3; i++)
+            if (one(w, world_comm(w), kinds[k], i == 2 ? 100000 : 1000003, &seed, i == 0 ? ALL_IN_POOL : 0)) return 1;
+    return 0;
+}
+
+static void shared_among_threads(void) {
+    uint64_t seed = check_seed();
+    setenv("SYMPOOL_COLL_THREADS", "3", 1);
+    setenv("SYMPOOL_STAGING_SIZE", "2M", 1);
+    conf_reset(); /* another test has had them read */
+    CHECK_EQ(worlds_as_processes(2, NULL, with_threads, &seed), 0);
+    setenv("SYMPOOL_STAGING_SIZE", STAGING, 1);
+    unsetenv("SYMPOOL_COLL_THREADS");
+    conf_reset();
+}
+
 /* ----------------------------------------------------------------------------------------------- refusals */
 
 struct refusal {
@@ -644,6 +666,7 @@ int main(void) {
     return check_main("operations", (struct check_test[]){{"sizes", sizes},
                                                           {"sizes_in_processes", sizes_in_processes},
                                                           {"pool_buffers_are_not_staged", pool_buffers_are_not_staged},
+                                                          {"shared_among_threads", shared_among_threads},
                                                           {"refused_calls", refused_calls},
                                                           {"different_calls_are_told", different_calls_are_told},
                                                           {"more_members_than_lists", more_members_than_lists},

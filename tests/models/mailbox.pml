@@ -99,7 +99,8 @@ byte i = 1;
 init {
     atomic {
         do
-        :: i <= OPERATIONS ->
+        :: i == OPERATIONS -> kind[i] = MEET; i++ /* nothing comes after it */
+        :: i < OPERATIONS ->
             if
             :: kind[i] = MEET
             :: kind[i] = FROM_ROOT
@@ -107,7 +108,7 @@ init {
             :: kind[i] = ALL
             fi;
             i++
-        :: else -> i = 0; break
+        :: i > OPERATIONS -> i = 0; break
         od;
         do
         :: i < N -> run member(i); i++

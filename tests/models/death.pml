@@ -4,16 +4,16 @@
  * A wait ends when the awaited phase has come, a member that has not reached the target is gone, or a member gave the group up; one
  * member has a deadline.  A survivor that waits for ever is an invalid end state.
  *
- *   phase[m] >= s                       wait_reached (collectives/request.h)
+ *   phase[m] >= s                       wait_reached (collectives/request.h); a phase is the stamp of a mail
  *   gone[m] && phase[m] < s             wait_look -> give_up_gone (collectives/wait.c): all members are looked at, not the awaited one
- *   given_up[m]                         wait_aborted -> give_up_aborted
- *   given_up[me] = true                 comm_break (collectives/comm.c)
+ *   given_up[m] <= s                    wait_aborted, finished_ours -> give_up_aborted
+ *   given_up[me] = s                    comm_break (collectives/comm.c)
  *
- * Asserted: nobody finishes operation s + 1 when a member failed in s; who arrives after somebody gave up does not finish; nobody
- * fails as long as nobody died or was stopped.
+ * Asserted: nobody finishes operation s + 1 when a member failed in s; after a death all survivors fail in the same one; who arrives after
+ * somebody gave up does not finish; nobody fails as long as nobody died or was stopped.
  * DEATH 1: the victim dies; 0: it stops, goes on later, and only member 0 has a deadline.
  * MUTANT 1: who gives up tells nobody (and only the awaited member's life is looked at).  2: a death is not looked at.
- * 3: who arrives late believes the phases and reports success.
+ * 3: who arrives late believes the phases and reports success.  4: a member that gave up in a later operation ends this one, too.
  */
 #ifndef N
 #define N 3
@@ -29,7 +29,7 @@
 
 byte phase[N];
 bool gone[N];
-bool given_up[N];
+byte given_up[N];   /* in this operation; 0 = not */
 byte failed_in[N];  /* 0 = not */
 bool troubled;      /* the victim died or was stopped */
 bool stopped;
@@ -44,12 +44,14 @@ byte returned;
     fi
 
 #define LATE(m) (phase[m] < s && m != me)
+#define OUT(m) (given_up[m] != 0 && m != me && (given_up[m] <= s || MUTANT == 4))
+#define SAME (DEATH == 1) /* all fail in one operation */
 #if N == 3
 #define SOME_GONE ((gone[0] && LATE(0)) || (gone[1] && LATE(1)) || (gone[2] && LATE(2)))
-#define ABORTED ((given_up[0] && me != 0) || (given_up[1] && me != 1) || (given_up[2] && me != 2))
+#define ABORTED (OUT(0) || OUT(1) || OUT(2))
 #else
 #define SOME_GONE ((gone[0] && LATE(0)) || (gone[1] && LATE(1)) || (gone[2] && LATE(2)) || (gone[3] && LATE(3)))
-#define ABORTED ((given_up[0] && me != 0) || (given_up[1] && me != 1) || (given_up[2] && me != 2) || (given_up[3] && me != 3))
+#define ABORTED (OUT(0) || OUT(1) || OUT(2) || OUT(3))
 #endif
 #if MUTANT == 1
 #define GONE (gone[m] && LATE(m))
@@ -81,7 +83,7 @@ proctype member(byte me) {
         assert(!late);
         m = 0;
         do
-        :: m < N -> assert(failed_in[m] == 0 || failed_in[m] >= s); m++
+        :: m < N -> assert(failed_in[m] == 0 || failed_in[m] >= s + SAME); m++
         :: else -> break
         od;
         s++
@@ -91,7 +93,12 @@ fail:
     atomic {
         assert(troubled);
         failed_in[me] = s;
-        given_up[me] = (MUTANT != 1);
+        given_up[me] = (MUTANT == 1 -> 0 : s);
+        m = 0;
+        do
+        :: m < N -> assert(failed_in[m] == 0 || failed_in[m] == s || !SAME); m++
+        :: else -> break
+        od
     }
 out:
     returned++;

@@ -1,103 +1,141 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Is a wake-up lost?  N members advance their phases and wait for each other's, on a processor with store buffers (TSO, as x86): a store
- * reaches the memory some time later, in order; a sequentially consistent one drains the buffer before the member goes on.
- * There are no time slices here, so a lost wake-up is a member asleep for ever: an invalid end state.
+ * Is a wake-up lost?  N members advance their stamps and wait for each other's, on a processor with store buffers (TSO, as x86): a store
+ * reaches the memory some time later, in order.  There are no time slices here, so a lost wake-up is a member asleep for ever: an invalid
+ * end state.
  *
- *   put(PHASE) + FENCE, look for sleepers, wake     comm_publish (collectives/comm.c)
- *   put(ASLEEP) + drain, seen = phase, futex        wait_sleep (collectives/wait.c)
- *   compare-and-queue in one step                   the kernel's futex_wait: looks at the memory, and orders what came before
+ *   store(STAMP), fence_light, look for sleepers, wake     comm_publish (collectives/comm.c)
+ *   store(ASLEEP), fence_heavy, look, futex                wait_sleep (collectives/wait.c)
+ *   fence_light, fence_heavy                               collectives/fence.h.  FENCES 0: membarrier, which drains one member after the
+ *                                                          other, in no common instant; 1: it is refused, so both are plain fences
+ *   compare-and-queue in one step, behind a fence          the kernel's futex_wait
+ *   a fence, then who is queued                            the kernel's futex_wake
  *
- * MUTANT 1: the publisher's store is a plain one.  2: the sleeper enters the kernel without looking: neither itself nor by the futex's
- * comparison.  3: the sleeper does not announce.  Each must be found.
+ * An operation has two phases and its stamps are those of mail[operation & 1]; one sleeps on a member's mail of that number.
+ * MUTANT 1: the sleeper drains its own stores only (FENCES 1: the publisher drains nothing).  2: the sleeper looks before it announces, and the
+ * kernel does not compare.  3: it does not announce.  4: the publisher looks for sleepers before its store.  5: the sleeper names the other mail.
  */
 #ifndef N
 #define N 2
 #endif
 #ifndef ROUNDS
-#define ROUNDS 3
+#define ROUNDS 4 /* phases */
+#endif
+#ifndef FENCES
+#define FENCES 0
 #endif
 #ifndef MUTANT
 #define MUTANT 0
 #endif
-#define PHASE 0
+#define STAMP 0
 #define ASLEEP 1
+#define WHICH(round) ((((round) - 1) / 2) & 1)
+#define ON(member, which) ((member) * 2 + (which) + 2) /* asleep_on */
 
-byte phase[N];          /* memory */
-byte asleep[N];         /* memory: member + 1 */
+byte stamp[N * 2];      /* memory: of mail[which] of member m at m * 2 + which */
+byte asleep[N];         /* memory: ON(..), 0 = awake */
 bool queued[N];         /* in the kernel's queue ... */
-byte queued_on[N];      /* ... of this member's phase */
-chan buffer0 = [3] of { byte, byte };
-chan buffer1 = [3] of { byte, byte };
+byte queued_on[N];      /* ... of that word */
+chan buffer0 = [4] of { byte, byte, byte };
+chan buffer1 = [4] of { byte, byte, byte };
 #if N == 3
-chan buffer2 = [3] of { byte, byte };
+chan buffer2 = [4] of { byte, byte, byte };
+#define OTHERS_DRAINED empty(buffer0); empty(buffer1); empty(buffer2)
+#else
+#define OTHERS_DRAINED empty(buffer0); empty(buffer1)
 #endif
-
-inline drained(c) { empty(c) }
 
 /* One entry reaches the memory. */
 proctype memory(byte me; chan b) {
-    byte what, v;
+    byte what, where, v;
 end:
     do
-    :: atomic { b?what,v;
+    :: atomic { b?what,where,v;
                 if
-                :: what == PHASE -> phase[me] = v
+                :: what == STAMP -> stamp[where] = v
                 :: else -> asleep[me] = v
-                fi; what = 0; v = 0 }
+                fi; what = 0; where = 0; v = 0 }
+    od
+}
+
+inline look_for_sleepers() {
+    wake = false;
+    other = 0;
+    do
+    :: other < N -> wake = wake || (asleep[other] == ON(me, WHICH(round))); other++
+    :: else -> other = 0; break
     od
 }
 
 proctype member(byte me; chan b) {
-    byte round = 1, other, seen;
+    byte round = 1, other, seen, word;
     bool wake;
     do
     :: round <= ROUNDS ->
         /* publish */
-        b!PHASE,round;
         if
-        :: MUTANT != 1 -> drained(b)
+        :: MUTANT == 4 -> look_for_sleepers()
         :: else
         fi;
-        wake = false;
-        other = 0;
-        do
-        :: other < N -> wake = wake || (asleep[other] == me + 1); other++
-        :: else -> break
-        od;
+        b!STAMP,(me * 2 + WHICH(round)),round;
         if
-        :: wake -> d_step { other = 0;
-                            do
-                            :: other < N -> queued[other] = queued[other] && queued_on[other] != me; other++
-                            :: else -> break
-                            od }
+        :: FENCES && MUTANT != 1 -> empty(b)
+        :: else
+        fi;
+        if
+        :: MUTANT != 4 -> look_for_sleepers()
+        :: else
+        fi;
+        if
+        :: wake ->
+            empty(b);
+            d_step { other = 0;
+                     do
+                     :: other < N -> queued[other] = queued[other] && queued_on[other] != ON(me, WHICH(round)); other++
+                     :: else -> break
+                     od;
+                     wake = false }
         :: else
         fi;
         /* wait for everybody */
         other = 0;
         do
         :: other == N -> break
-        :: other < N && (other == me || phase[other] >= round) -> other++
-        :: other < N && other != me && phase[other] < round ->
+        :: other < N && (other == me || stamp[other * 2 + WHICH(round)] >= round) -> other++
+        :: other < N && other != me && stamp[other * 2 + WHICH(round)] < round ->
+            word = other * 2 + WHICH(round);
             if
-            :: MUTANT != 3 -> b!ASLEEP,(other + 1); drained(b)
+            :: MUTANT == 2 -> seen = stamp[word]
             :: else
             fi;
-            seen = phase[other];
             if
-            :: seen >= round && MUTANT != 2
+            :: MUTANT != 3 ->
+                b!ASLEEP,0,ON(other, (MUTANT == 5 -> 1 - WHICH(round) : WHICH(round)));
+                empty(b);
+                if
+                :: !FENCES && MUTANT != 1 -> OTHERS_DRAINED
+                :: else
+                fi
+            :: else
+            fi;
+            if
+            :: MUTANT != 2 -> seen = stamp[word]
+            :: else
+            fi;
+            if
+            :: seen >= round
             :: else ->
-                drained(b); /* entering the kernel's queue is an atomic operation */
+                empty(b); /* entering the kernel's queue is an atomic operation */
                 atomic {
                     if
-                    :: phase[other] == seen || MUTANT == 2 -> queued[me] = true; queued_on[me] = other
+                    :: stamp[word] == seen || MUTANT == 2 -> queued[me] = true; queued_on[me] = word + 2
                     :: else
                     fi
                 }
                 !queued[me];
             fi;
-            b!ASLEEP,0;
-            seen = 0
+            b!ASLEEP,0,0;
+            seen = 0; word = 0
         od;
         other = 0;
         round++

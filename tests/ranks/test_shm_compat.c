@@ -424,7 +424,7 @@ static void reach(struct ranks *r, int stage) {
 static int reached(struct ranks *r, int stage, uint32_t by) {
     for (uint64_t until = os->now() + 60 * NS_PER_S; os->now() < until; usleep(200))
         if (load_acquire((atom32 *)r->shared + stage) >= by) return 1;
-    return CHECK(!"the others came");
+    return check_fail(__FILE__, __LINE__, "the others did not come");
 }
 
 static int hang_in_the_middle(struct ranks *r, int rank, void *arg) {

@@ -37,14 +37,8 @@ int request_unusable(struct comm *c, const char *call) {
     return comm_check_own_life(c, call);
 }
 
-int request_take(struct comm *c, int kind) {
-    uint32_t idle = 0;
-    if (!cas_acquire(&c->busy, &idle, 1)) { /* pairs with request_release */
-        err_set(SYP_EBUSY, "%s on group %d: another thread of this rank is inside an operation of this group; use one group per "
-                           "thread", op_name(kind), c->slot);
-        return err_operation(op_name(kind));
-    }
-    if (__builtin_expect(comm_ready(c), 1)) return SYP_OK;
+/* Something is unusual about a group that this thread has taken: requests come first, or it is of no use. */
+static __attribute__((noinline)) int take_slowly(struct comm *c, int kind) {
     int rc = request_unusable(c, op_name(kind));
     if (rc == SYP_OK && c->pending) {
         queue_complete(c, UINT64_MAX);
@@ -53,6 +47,18 @@ int request_take(struct comm *c, int kind) {
     if (rc == SYP_OK) return SYP_OK;
     store_release(&c->busy, 0);
     return err_operation(op_name(kind));
+}
+
+static __attribute__((noinline)) int taken_already(const struct comm *c, int kind) {
+    err_set(SYP_EBUSY, "%s on group %d: another thread of this rank is inside an operation of this group; use one group per "
+                       "thread", op_name(kind), c->slot);
+    return err_operation(op_name(kind));
+}
+
+int request_take(struct comm *c, int kind) {
+    uint32_t idle = 0;
+    if (!cas_acquire(&c->busy, &idle, 1)) return taken_already(c, kind); /* pairs with request_release */
+    return __builtin_expect(comm_ready(c), 1) ? SYP_OK : take_slowly(c, kind);
 }
 
 void request_release(struct comm *c) {

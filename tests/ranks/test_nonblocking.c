@@ -327,6 +327,10 @@ static int cancel_one(struct world *w, void *arg) {
         int32_t want = (i == plan->at ? 1 : c->n) * (i + 1);
         for (size_t k = 0; k < counts[i]; k++)
             NEED(w, x[i][k] == want);
+        if (i % 2)
+            free(x[i]);
+        else
+            world_free(w, x[i]);
     }
     return 0;
 }
@@ -371,12 +375,14 @@ static int refused(struct world *w, void *arg) {
     struct comm *c = world_comm(w);
     uint64_t id[4] = {0};
     int32_t x[5000] = {0};
-    int mine = c->me == 1;
+    int mine = c->me == 1, done = 1;
     const struct call wrong[4] = {sum_of(x, mine ? x + 1 : x, 16), sum_of(x, x, mine ? 5000 : 4999),
                                   {.kind = OP_BROADCAST, .recv = x, .count = 8, .root = mine ? 9 : 0},
                                   {.kind = OP_REDUCE, .send = x, .recv = x, .count = 5000, .dtype = SYP_INT32, .op = SYP_SUM, .root = 2}};
     for (int i = 0; i < 4; i++)
         NEED(w, queue_add(c, "test", &wrong[i], i == 3 && mine ? -1 : 0, &id[i]) == SYP_OK);
+    if (mine) NEED(w, queue_test(c, id[0], &done) == SYP_OK && !done); /* refused here, and the others do not know yet */
+    if (meet(w, c)) return 1;
     for (int i = 3; i >= 0; i--) {
         err_set(SYP_ESYS, "of something else");
         NEED(w, queue_wait(c, id[i]) == (mine && i != 1 ? SYP_EINVAL : SYP_EMISMATCH));

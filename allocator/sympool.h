@@ -628,7 +628,7 @@ SYP_API int syp_get(void *dst, const void *src, size_t len, int rank);
  */
 SYP_API int syp_signal_set(uint64_t *signal, uint64_t value, int rank);
 SYP_API int syp_signal_add(uint64_t *signal, uint64_t value, int rank);
-/* syp_put, then syp_signal_set. */
+/* As syp_put, then as syp_signal_set. */
 SYP_API int syp_put_signal(void *dst, const void *src, size_t len, uint64_t *signal, uint64_t value, int rank);
 
 enum { SYP_EQ = 1, SYP_NE = 2, SYP_GT = 3, SYP_GE = 4, SYP_LT = 5, SYP_LE = 6 };

@@ -24,7 +24,8 @@
 /* Digest of everything that two ranks must have compiled alike to read each other's segments. */
 static uint64_t layout_digest(void) {
     const uint64_t parts[] = {sizeof(struct control_head), offsetof(struct control_head, life), offsetof(struct control_head, notice_epoch),
-                              sizeof(struct board), sizeof(struct comm_slot), sizeof(struct mail), sizeof(struct symm_call),
+                              sizeof(struct board), sizeof(struct comm_slot), sizeof(struct mail), sizeof(struct symm_call), sizeof(struct pair_line),
+                              offsetof(struct board, napping), offsetof(struct board, cell), offsetof(struct board, line), PAIR_CELLS, PAIR_CHUNK,
                               offsetof(struct mail, data), offsetof(struct comm_slot, mail), COMM_SLOTS, SYMM_RING,
                               MAIL_DATA, MAX_WORLD, __BYTE_ORDER__};
     uint64_t h = 0xcbf29ce484222325ull;
@@ -180,6 +181,7 @@ static void down_join(struct world *w) {
 
 static int up_windows(struct world *w) {
     struct peers_layout layout = {.control_body = coll_board_size(),
+                                  .control_first = coll_board_first(),
                                   .exchange_len = coll_exchange_size(w->coll_conf.staging),
                                   .max_data_len = round_up(conf_size(CONF_MAX_LOCAL_MEM_SIZE), os_page_size()),
                                   .max_ranks = (int)conf_int(CONF_MAX_WORLD)};
@@ -321,7 +323,7 @@ static void publish_figures(struct world *w) {
     if (!w->process) return;
     stats_set(STAT_POOL_SIZE, w->pool->region.len);
     stats_set(STAT_META_SIZE, w->pool->region.meta);
-    stats_set(STAT_OVERHEAD, w->peers.control.len + stats_overhead()); /* staging areas are added when they get memory */
+    stats_set(STAT_OVERHEAD, stats_overhead() + coll_bytes(&w->coll)); /* what gets memory later is added then */
     stats_set(STAT_JOIN_NS, os->now() - w->started);
     stats_set_state(STATS_ATTACHED);
 }

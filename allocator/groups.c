@@ -28,7 +28,6 @@ int find_call(const char *call, const syp_comm *handle, const syp_call *options,
     int rc = find_group(call, handle, out);
     *timeout_ns = 0;
     if (rc != SYP_OK || !options) return rc;
-    /* what is not usable is refused below, where the other members learn of it */
     *timeout_ns = options->size < sizeof *options || options->timeout_ns < 0 ? -1 : options->timeout_ns;
     return SYP_OK;
 }

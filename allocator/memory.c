@@ -318,7 +318,7 @@ static void figures(const struct world *w, syp_pool_info *out) {
     i.committed_peak = p->region.committed_peak;
     lock_drop(&p->region.lock);
     i.used_peak = i.symm_peak + i.heap_peak;
-    i.overhead = w->peers.control.len + stats_overhead() + coll_staging_bytes(&w->coll);
+    i.overhead = stats_overhead() + coll_bytes(&w->coll);
     i.bad_frees = load_relaxed(&bad_frees);
     memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
 }

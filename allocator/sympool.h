@@ -605,6 +605,69 @@ SYP_API int syp_wait(syp_request *request);
  */
 SYP_API int syp_cancel(syp_request *request);
 
+/* ------------------------------------------------------------------------------------------ between two ranks */
+
+/*
+ * Copy len bytes from this process's memory to rank `rank`'s pool, or the other way round.
+ * The remote place is given as the address, in this rank's own pool, of the same offset: for symmetric blocks simply the block.  The other side is any
+ * memory.  rank: of the world; this rank, too.
+ * Returns SYP_OK: syp_put: the bytes are stored, and seen by whoever sees a later signal, barrier or other operation of this thread; syp_get: they have arrived.
+ *   SYP_EINVAL    rank; NULL with a length; the place is not inside the pools of both ranks
+ *   SYP_EREACH    the rank is on another host
+ *   SYP_EPEER     the rank is known to have died or left
+ *   SYP_ESTATE
+ * Not collective: nobody else takes part.  Never blocks.  Concurrent access to the same bytes is the callers' business.
+ */
+SYP_API int syp_put(void *dst, const void *src, size_t len, int rank);
+SYP_API int syp_get(void *dst, const void *src, size_t len, int rank);
+
+/*
+ * Signals: 64-bit words in pools, set by one rank and waited for by another; what was put before is seen by whoever has seen the signal.
+ * signal: address in this rank's own pool, 8-byte aligned, of the same offset as the word at `rank`.
+ * syp_signal_set stores, syp_signal_add adds (atomic among adds of all ranks).  Returns and errors as syp_put.
+ */
+SYP_API int syp_signal_set(uint64_t *signal, uint64_t value, int rank);
+SYP_API int syp_signal_add(uint64_t *signal, uint64_t value, int rank);
+/* As syp_put, then as syp_signal_set. */
+SYP_API int syp_put_signal(void *dst, const void *src, size_t len, uint64_t *signal, uint64_t value, int rank);
+
+enum { SYP_EQ = 1, SYP_NE = 2, SYP_GT = 3, SYP_GE = 4, SYP_LT = 5, SYP_LE = 6 };
+
+/*
+ * Wait until this rank's own word compares so with `value`.  cmp: SYP_EQ ... SYP_LE, unsigned.  from: the rank of the world that is expected to set it, whose death
+ * ends the wait; -1 = any, then the death of any rank does.  seen: NULL, or gets the word's value.  call: NULL or options.
+ * Returns SYP_OK; SYP_EPEER (it died or left; the word was looked at afterwards once more); SYP_ETIMEOUT (the text has the word's value); SYP_EREACH (it is on
+ * another host); SYP_EINVAL; SYP_ESTATE.
+ * Not collective.  Blocks up to the deadline.  No group is broken by its failure.
+ */
+SYP_API int syp_signal_wait(const uint64_t *signal, int cmp, uint64_t value, int from, uint64_t *seen, const syp_call *call);
+
+/*
+ * Channels: signals without memory of one's own, for each ordered pair of members of a group; channel: 0 .. SYP_CHANNELS - 1.  Each notification is waited for once:
+ * a channel counts.  syp_channel_notify never blocks; syp_channel_wait waits for the next notification of member `from`.
+ * Returns SYP_OK and, as above, SYP_EINVAL, SYP_EREACH, SYP_EPEER, SYP_ETIMEOUT, SYP_ESTATE; a broken group's error.  Threads: one waiter for a channel at a time.
+ */
+enum { SYP_CHANNELS = 4 };
+SYP_API int syp_channel_notify(syp_comm *comm, int to, int channel);
+SYP_API int syp_channel_wait(syp_comm *comm, int from, int channel, const syp_call *call);
+
+/*
+ * Send and receive lists of buffers.  syp_send gives the n buffers of the list to member `to` of the group, which takes them with syp_recv, a list
+ * of as many buffers of the same lengths; a mismatch is SYP_EMISMATCH on both, with both lists' lengths, and nothing is moved.  Messages of a pair arrive in the
+ * order in which they were sent.  A send returns when its message was taken.
+ * Two members that send to each other at the same time both use syp_sendrecv (with itself: a copy).
+ * n: 0 .. 1024.  lens: bytes.
+ * Returns SYP_OK: the buffers are the caller's again; SYP_EINVAL, SYP_EMISMATCH, SYP_EPEER, SYP_ETIMEOUT, SYP_EREACH, SYP_EBUSY (another thread of this process
+ * sends to, or receives from, the same member), SYP_ENOMEM, SYP_ESTATE; a broken group's error.  A transfer that two members began and did not complete breaks
+ * nothing but this pair: later ones between the two, in that direction, fail with SYP_EABORTED.  A refused call (SYP_EINVAL, SYP_EMISMATCH, SYP_EBUSY, SYP_ENOMEM)
+ * breaks nothing.
+ * Collective over the two members only; other members and collectives of the group go on.  Blocks up to the deadline.
+ */
+SYP_API int syp_send(const void *const *bufs, const size_t *lens, int n, int to, syp_comm *comm, const syp_call *call);
+SYP_API int syp_recv(void *const *bufs, const size_t *lens, int n, int from, syp_comm *comm, const syp_call *call);
+SYP_API int syp_sendrecv(const void *const *send_bufs, const size_t *send_lens, int n_send, int to, void *const *recv_bufs,
+                         const size_t *recv_lens, int n_recv, int from, syp_comm *comm, const syp_call *call);
+
 /* ----------------------------------------------------------------------------------------- after a failure */
 
 /*

@@ -163,7 +163,7 @@ static int commit_segment(const struct segment *s, uint64_t off, uint64_t len, i
 }
 
 /* Make, size, map and remember; what was done so far is in *s, for drop_segment. */
-static int make_segment(struct segment *s, const char *name, uint64_t len, char *at, int commit) {
+static int make_segment(struct segment *s, const char *name, uint64_t len, char *at, uint64_t commit) {
     const char *call;
     int r = memory_file_open(name, 0, &call);
     if (r < 0) {
@@ -184,7 +184,7 @@ static int make_segment(struct segment *s, const char *name, uint64_t len, char 
         return err_limits(r);
     }
     s->base = at;
-    int rc = commit ? commit_segment(s, 0, len, 1) : SYP_OK;
+    int rc = commit ? commit_segment(s, 0, commit, 1) : SYP_OK;
     if (rc != SYP_OK) return err_prefix("%s", name);
     return SYP_OK;
 }
@@ -252,8 +252,8 @@ int peers_open_segments(struct peers *p, struct region *own) {
         return err_set(SYP_EINVAL, "open segments: the pool has %llu bytes at %p, the roster says %llu at %p",
                        (unsigned long long)own->len, (void *)own->mem.base, (unsigned long long)e->data_len,
                        peers_pool_place(p));
-    int rc =
-        make_segment(&p->control, "sympool.control", e->control_len, p->control_window + me * p->control_stride, 1);
+    uint64_t first = p->layout.control_first ? sizeof(struct control_head) + p->layout.control_first : e->control_len;
+    int rc = make_segment(&p->control, "sympool.control", e->control_len, p->control_window + me * p->control_stride, first);
     if (rc == SYP_OK) {
         fill_head(p);
         rc = seal_control(&p->control);
@@ -516,8 +516,19 @@ int peers_renew(struct peers *p, const struct roster *roster, uint64_t deadline)
     return exchange(p, deadline);
 }
 
+/* Of whole pages, which is how the mapping is asked. */
+static int commit_part(const struct segment *s, uint64_t off, uint64_t len) {
+    uint64_t begin = round_down(off, os_page_size()), end = round_up(off + len, os_page_size());
+    if (end > s->len) end = s->len;
+    return commit_segment(s, begin, end - begin, memory_file_is_ours(s->fd, s->len, SIZE_SEALS));
+}
+
 int peers_commit_exchange(const struct peers *p, uint64_t off, uint64_t len) {
-    return commit_segment(&p->exchange, off, len, memory_file_is_ours(p->exchange.fd, p->exchange.len, SIZE_SEALS));
+    return commit_part(&p->exchange, off, len);
+}
+
+int peers_commit_control(const struct peers *p, uint64_t off, uint64_t len) {
+    return commit_part(&p->control, sizeof(struct control_head) + off, len);
 }
 
 void peers_unmap(struct peers *p) {

@@ -36,6 +36,7 @@ struct segment { /* one of this rank's own small segments */
 /* Sizes of the small segments; the body sizes are the collectives' (equal on all ranks). */
 struct peers_layout {
     uint64_t control_body;
+    uint64_t control_first; /* bytes of it that get memory at once, 0 = all; the rest by peers_commit_control */
     uint64_t exchange_len;
     /* Room for ranks that join later: pools up to max_data_len, ranks up to max_ranks; 0 = as the roster has them. */
     uint64_t max_data_len;
@@ -86,6 +87,8 @@ int peers_same_process(const struct peers *p, const struct roster *roster, int r
 
 /* Memory for a part of the own exchange segment: SYP_OK, SYP_ENOMEM. */
 int peers_commit_exchange(const struct peers *p, uint64_t off, uint64_t len);
+/* The same for a part of the body of the own control segment. */
+int peers_commit_control(const struct peers *p, uint64_t off, uint64_t len);
 
 /* The undoing ones take any state, partial and undone too, and p all zero.  Each undoes the later steps first. */
 void peers_unmap(struct peers *p);

@@ -11,11 +11,13 @@
  * transfer of a line brings everything.  Two mails suffice: a member begins operation s + 2 only after it saw every other member's first stamp of s + 1,
  * which that member stores after it has done with s.
  *
- * Agreements among the survivors have records of their own (struct vote), because they work on a broken group, too.
+ * Agreements among the survivors have records of their own (struct vote), because they work on a broken group, too.  What goes on between two members
+ * has its own as well (struct pair_line), because it takes no part in the group's operations.
  */
 #ifndef SYP_COLLECTIVES_BOARD_H
 #define SYP_COLLECTIVES_BOARD_H
 
+#include "allocator/sympool.h"
 #include "bootstrap/roster.h"
 #include "pool/base/atomic.h"
 #include "pool/symm.h"
@@ -56,6 +58,7 @@ struct mail_buffers {
 struct comm_slot {
     _Alignas(CACHE_LINE) atom64 abort_group; /* comm id this rank gave up, + 1; release after abort_why.  pairs with wait_aborted */
     atom64 abort_why;                        /* -code | culprit + 1 << 8 | sequence << 32: of the first operation that this rank has not completed */
+    atom64 lines_of;                         /* comm id + 1 whose lines are in board.line[slot]; release: pairs_open.  pairs with pair_his_line */
     _Alignas(CACHE_LINE) atom64 current;     /* sequence | kind << 56, for messages about who is behind */
     atom64 inside;                           /* comm id + 1 while in an operation, | AGREEING in an agreement; release at its end: inside_of */
     _Alignas(CACHE_LINE) atom64 asleep;      /* mail that this member sleeps on: rank + 1 << 1 | which; 0 = awake.  wait_sleep against comm_publish */
@@ -79,10 +82,34 @@ struct vote {
     atom64 verdict[2][VERDICT_WORDS];
 };
 
+/*
+ * From one member to another, and back: what the first has done for the second.  sent and received count the steps of the transfers of that direction, see
+ * sendrecv.c.  Written by its owner alone, so the two sides of a transfer have one each: the sender's `sent`, the receiver's `received`.
+ */
+struct pair_line {
+    atom64 notified[SYP_CHANNELS]; /* release: channel_notify.  acquire: channel_wait */
+    atom64 sent, received;         /* steps; GIVEN_UP | steps once this direction is no more.  release: publish, give_up.  acquire: arrived, come */
+    atom32 send_cell;              /* of the step that begins a message */
+    atom32 verdict;                /* of the step that answers it: enum verdict | cell << 8 */
+    atom32 send_why, receive_why;  /* behind GIVEN_UP: -code */
+};
+#define GIVEN_UP (1ull << 63)
+
+/* A message, or what its receiver answers; belongs to a transfer while that goes on.  Words are relaxed atomics: whoever was given up may still read them. */
+#define PAIR_CELLS 64 /* transfers of a rank at once */
+#define CELL_WORDS 128
+struct pair_cell {
+    _Alignas(CACHE_LINE) atom64 word[CELL_WORDS];
+};
+
 struct board {
     struct symm_call ring[SYMM_RING]; /* this rank's symmetric calls */
     struct comm_slot slot[COMM_SLOTS];
     struct vote vote[COMM_SLOTS][2]; /* of agreement k: [k & 1]; a slow member may still read the last one */
+    _Alignas(CACHE_LINE) atom32 napping; /* threads of this rank asleep on its bell; nap_sleep against nap_ring */
+    struct pair_cell cell[PAIR_CELLS];
+    /* Of the group in each slot, towards each member: memory for as many as it has, from pairs_open on.  Last, because of that. */
+    struct pair_line line[COMM_SLOTS][MAX_WORLD];
 };
 
 #endif

@@ -18,6 +18,8 @@
 #include "pool/stats.h"
 #include "pool/symm.h"
 
+#include <stddef.h>
+
 enum op_kind {
     OP_NONE = 0,
 #define X(id, number, name) OP_##id = STATS_OP_##id,
@@ -79,6 +81,8 @@ struct comm {
     int pending;               /* requests of the queue that have not ended */
     int begun;                 /* 1 = the first of them is in progress */
     uint64_t requests;         /* made so far, over all groups in this slot and all attaches: part of their handles */
+    struct pair *pair;         /* n: what goes on with each member apart from the group's operations; pairs.h */
+    atom32 pairs;              /* threads inside that; PAIRS_SHUT = destroyed.  acquire/release: pairs_enter, pairs_leave, pairs_shut */
     /* Bytes of this rank's pool that members may still store into after the operation that broke the group; len 0 = none. */
     uint64_t hazard_len;
 };
@@ -99,16 +103,28 @@ struct coll {
     struct crew crew;
     uint64_t mail_max;         /* largest reduction that travels in the mails */
     uint8_t staging_ready[COMM_SLOTS]; /* 1 once the group's staging area has memory; used by the one thread inside the group */
+    /* Between two ranks (pairs.h). */
+    uint16_t lines_ready[COMM_SLOTS]; /* members whose lines in the slot have memory */
+    atom64 cells;                     /* bits: in use by a transfer; acquire/release: cell_take, cell_drop */
+    uint8_t cell_ready[PAIR_CELLS];   /* 1 once the cell's staging area has memory; used by the one thread that has the cell */
 };
 
-/* What the control and exchange segments must hold.  Staging areas lie at slot * staging; memory is committed when one is first used. */
+/*
+ * What the control and exchange segments must hold.  The board has memory from the start up to the lines.  Exchange: the groups' staging areas at slot * staging,
+ * then those of the transfers, then the bell; memory is committed when one is first used.
+ */
+#define PAIR_CHUNK (128ull << 10) /* half a staging area of a transfer: both halves and their copies fit into a second-level cache */
+#define BELL_BYTES (64ull << 10)  /* a multiple of every page size */
 static inline uint64_t coll_board_size(void) { return sizeof(struct board); }
-static inline uint64_t coll_exchange_size(uint64_t staging) { return COMM_SLOTS * staging; }
+static inline uint64_t coll_board_first(void) { return offsetof(struct board, line); }
+static inline uint64_t coll_pair_staging(uint64_t staging, int cell) { return COMM_SLOTS * staging + (uint64_t)cell * 2 * PAIR_CHUNK; }
+static inline uint64_t coll_bell(uint64_t staging) { return coll_pair_staging(staging, PAIR_CELLS); }
+static inline uint64_t coll_exchange_size(uint64_t staging) { return coll_bell(staging) + BELL_BYTES; }
 
 int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, const struct coll_conf *conf);
 void coll_close(struct coll *c);
-/* Bytes of staging areas that have memory. */
-uint64_t coll_staging_bytes(const struct coll *c);
+/* Bytes of control and exchange segment that have memory. */
+uint64_t coll_bytes(const struct coll *c);
 /* Take every group for good, before finalize: SYP_OK, or SYP_EBUSY when a thread is inside an operation. */
 int coll_claim(struct coll *c);
 

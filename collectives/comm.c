@@ -7,6 +7,8 @@
  * A group's first phase is above every phase that its slot ever had on any member, so nobody can mistake it for an earlier user of the slot.
  */
 #include "collectives/fence.h"
+#include "collectives/nap.h"
+#include "collectives/pairs.h"
 #include "collectives/queue.h"
 #include "collectives/request.h"
 #include "pool/base/arena.h"
@@ -53,6 +55,7 @@ const struct vote *comm_vote(const struct comm *c, int member, uint64_t number) 
 static void free_members(struct comm *c) {
     if (c->member) map_free(c->member, (size_t)c->n * (sizeof *c->member + sizeof *c->rank));
     c->member = NULL;
+    pairs_free(c);
 }
 
 uint64_t slot_clock(const struct comm_slot *slot) {
@@ -74,12 +77,17 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
         return err_set(SYP_EPEER, "make group %d: its members' clocks say that it begins at %llu, which cannot be: the control data of one of them "
                                   "is damaged", slot, (unsigned long long)start);
     struct comm_member *member = map_alloc((size_t)n * (sizeof *member + sizeof *c->rank));
-    if (!member) return err_set(SYP_ENOMEM, "comm_create: no memory for a group of %d members", n);
+    struct pair *pair = member ? pairs_alloc(k, slot, n) : NULL;
+    if (!pair) {
+        if (member) map_free(member, (size_t)n * (sizeof *member + sizeof *c->rank));
+        return err_set(SYP_ENOMEM, "comm_create: no memory for a group of %d members", n);
+    }
     free_members(c);
     c->coll = k;
     if (c->slot != slot) c->slot = slot; /* written once: late callers read it, too */
     c->n = n;
     c->member = member;
+    c->pair = pair;
     c->rank = (int *)(member + n);
     c->own = &own_board(k)->slot[slot];
     c->id = (uint64_t)slot | start << 8;
@@ -99,6 +107,7 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
         if (!b && !c->unreachable) c->unreachable = m + 1;
     }
     store_relaxed(&c->own->current, 0);
+    pairs_open(c);
     c->in_use = 1;
     c->ready = !c->unreachable;
     stats_op_group((unsigned)slot, (uint64_t)slot, (uint64_t)n);
@@ -151,7 +160,11 @@ int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, c
     coll_look_at_fences(c);
     crew_open(&c->crew, helpers_of(c));
     memset(c->staging_ready, 0, sizeof c->staging_ready);
-    int rc = open_group(c, WORLD_SLOT, 0);
+    memset(c->cell_ready, 0, sizeof c->cell_ready);
+    memset(c->lines_ready, 0, sizeof c->lines_ready);
+    store_relaxed(&c->cells, 0);
+    int rc = nap_open(c);
+    if (rc == SYP_OK) rc = open_group(c, WORLD_SLOT, 0);
     if (rc == SYP_OK && c->comm[WORLD_SLOT].unreachable) rc = open_group(c, HOST_SLOT, 1);
     for (int i = 0; rc == SYP_OK && i < COMM_SLOTS; i++)
         store_release(&c->comm[i].busy, 0); /* pairs with request_take */
@@ -173,11 +186,13 @@ void coll_close(struct coll *c) {
     }
 }
 
-uint64_t coll_staging_bytes(const struct coll *c) {
-    uint64_t n = 0;
+uint64_t coll_bytes(const struct coll *c) {
+    uint64_t n = sizeof(struct control_head) + coll_board_first() + os_page_size(); /* the bell */
     for (int i = 0; i < COMM_SLOTS; i++)
-        n += c->staging_ready[i];
-    return n * c->conf.staging;
+        n += c->staging_ready[i] * c->conf.staging + c->lines_ready[i] * sizeof(struct pair_line);
+    for (int i = 0; i < PAIR_CELLS; i++)
+        n += c->cell_ready[i] * 2 * PAIR_CHUNK;
+    return n;
 }
 
 int coll_claim(struct coll *c) {
@@ -272,7 +287,8 @@ int comm_destroy(struct comm *c) {
     uint32_t idle = 0;
     if (!cas_acquire(&c->busy, &idle, 1)) /* pairs with request_release */
         return err_set(SYP_EBUSY, "comm_destroy: a thread is inside an operation of group %d", c->slot);
-    int rc = queue_close(c);
+    int rc = pairs_shut(c) ? SYP_OK : err_set(SYP_EBUSY, "comm_destroy: a thread is inside a send, recv or channel call of group %d", c->slot);
+    if (rc == SYP_OK && (rc = queue_close(c)) != SYP_OK) store_release(&c->pairs, 0); /* pairs with pairs_enter */
     if (rc != SYP_OK) {
         store_release(&c->busy, 0);
         return rc;

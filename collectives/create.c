@@ -5,6 +5,7 @@
  * Slots are offered by one thread of a rank at a time (slots_offer); whoever is not that thread says so, and the round is repeated.  Among threads
  * that make groups of different parents the one with the lower group id goes first, on every rank, so one of them always gets through.
  */
+#include "collectives/pairs.h"
 #include "collectives/request.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
@@ -31,6 +32,8 @@ _Static_assert(sizeof(struct create_round) <= MAIL_DATA, "travels in the mail");
 int slot_is_free_locked(const struct coll *k, int i) {
     const struct comm *c = &k->comm[i];
     if (c->in_use || c->hazard_len) return 0;
+    for (int m = 0; c->pair && m < c->n; m++)
+        if (load_relaxed(&c->pair[m].hazard)) return 0;
     for (int m = 0; c->member && m < c->n; m++)
         if ((comm_inside_of(c, m) & ~AGREEING) == c->id + 1) return 0;
     return 1;
@@ -59,6 +62,7 @@ int slots_offer(struct comm *parent, uint64_t free_slots[COMM_SLOTS / 64], uint6
         uint64_t phase = slot_clock(&own->slot[i]);
         if (phase > *clock) *clock = phase;
         if (!c->in_use && c->hazard_len) (void)comm_release_hazard(c);
+        if (!c->in_use) (void)pairs_hazards(c);
         if (slot_is_free_locked(k, i)) free_slots[i / 64] |= 1ull << (i % 64);
     }
     lock_drop(&k->lock);

@@ -30,6 +30,11 @@ static inline void fence_heavy(const struct coll *k) {
     if (!k->fences) (void)os->fence_ranks();
 }
 
+/* What was loaded before it stays before what is loaded behind it. */
+static inline void fence_loads(void) {
+    atomic_thread_fence(memory_order_acquire);
+}
+
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif

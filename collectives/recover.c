@@ -6,6 +6,7 @@
  * that is not inside looks, before its first store, whether anybody has given the group up, and finds that we have; so it never becomes one.
  */
 #include "collectives/agree.h"
+#include "collectives/pairs.h"
 #include "collectives/queue.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
@@ -60,13 +61,14 @@ int comm_take(struct comm *c, const char *call) {
 int comm_buffers_safe(struct comm *c) {
     int rc = comm_take(c, "comm_buffers_safe");
     if (rc != SYP_OK) return rc;
-    int m = c->broken ? straggler(c) : c->n;
+    int m = c->broken ? straggler(c) : c->n, pair = pairs_hazards(c);
     if (m == c->n) comm_forget_hazard(c);
+    if (m == c->n && pair) m = pair - 1; /* of a transfer: it need not have broken the group */
     store_release(&c->busy, 0); /* pairs with request_take */
     if (m == c->n) return SYP_OK;
     int rank = c->member[m].rank, pid = c->coll->peers->roster.rank[rank].pid;
     char state[32];
-    err_set(SYP_EBUSY, "buffers of group %d: rank %d (pid %d%s) has not left the broken operation yet and may still store into them; wait until it "
+    err_set(SYP_EBUSY, "buffers of group %d: rank %d (pid %d%s) has not left the operation that failed yet and may still store into them; wait until it "
                        "runs again or has died", c->slot, rank, pid, process_state(pid, state, sizeof state));
     return err_peer(rank, pid);
 }

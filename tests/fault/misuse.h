@@ -8,9 +8,9 @@
 enum kind { GOOD, NULLED, NEGATIVE, HUGE, UNALIGNED, KINDS };
 
 enum returns { RETURNS_NOTHING, RETURNS_STATUS, RETURNS_FIGURE, RETURNS_MEMORY, RETURNS_TEXT, RETURNS_SIZE, RETURNS_AMOUNT };
-enum { ANYWHERE = 1, ON_BROKEN = 2, PRIVATE_ALLOCATION = 4 };
+enum { ANYWHERE = 1, ON_BROKEN = 2, PRIVATE_ALLOCATION = 4, WAITS = 8 };
 
-#define MOST_PARAMETERS 9
+#define MOST_PARAMETERS 10
 struct entry {
     const char *name;
     long (*call)(const enum kind *k);
@@ -33,7 +33,7 @@ void *make_pointer(enum kind k); /* never to be dereferenced */
 void *make_buffer(enum kind k);  /* to be read and written */
 void *good_symmetric(void);
 void *other_buffer(void); /* where a collective is not in place */
-size_t *make_list(enum kind k);  /* of one member */
+size_t *make_list(enum kind k);  /* of one member, or of some buffers */
 size_t *no_offsets(void);
 syp_comm *make_comm(enum kind k);
 syp_comm **make_comm_out(enum kind k);
@@ -42,6 +42,7 @@ syp_request **make_request_out(enum kind k);
 int *make_ranks(enum kind k);
 int *make_ints(enum kind k);
 uint64_t *make_words(enum kind k);
+void *const *make_buffers(enum kind k);
 syp_dtype make_dtype(enum kind k);
 syp_op make_op(enum kind k);
 syp_pool_id make_id(enum kind k);

@@ -14,7 +14,8 @@ MAKERS = {
     "int": "make_int", "unsigned": "make_unsigned", "size_t": "make_size", "uint64_t": "make_size", "int64_t": "make_int64",
     "const char *": "make_text", "void *": "make_pointer", "const void *": "make_pointer",
     "syp_comm *": "make_comm", "const syp_comm *": "make_comm", "syp_comm **": "make_comm_out",
-    "const int *": "make_ranks", "const size_t *": "make_list", "int *": "make_ints", "uint64_t *": "make_words",
+    "const int *": "make_ranks", "const size_t *": "make_list", "int *": "make_ints", "uint64_t *": "make_words", "const uint64_t *": "make_words",
+    "const void *const *": "make_buffers", "void *const *": "make_buffers",
     "syp_dtype": "make_dtype", "syp_op": "make_op", "syp_pool_id": "make_id",
     "const syp_config *": "make_config", "const syp_call *": "make_call", "const syp_scope_attr *": "make_attr",
     "syp_error *": "make_error", "syp_location *": "make_location", "syp_pool_info *": "make_info",
@@ -24,14 +25,18 @@ MAKERS = {
 # Memory that is read and written as documented: no wild addresses.
 BUFFERS = {(form + name, p) for form in ("syp_", "syp_i") for p in ("send", "recv", "buf") for name in (
     "broadcast", "allreduce", "reduce", "reduce_scatter", "reduce_scatterv", "allgather", "allgatherv", "allgather_rows", "gather", "scatter",
-    "alltoall", "alltoallv")}
+    "alltoall", "alltoallv")} | {("syp_put", "src"), ("syp_get", "dst"), ("syp_put_signal", "src")}
 # Values that are good for one argument only, as C expressions.
 GOOD = {("syp_init", "n_ranks"): "1", ("syp_init", "local_mem_size"): "1 << 20", ("syp_init", "meta_size"): "1 << 16",
         ("syp_comm_create", "n"): "1", ("syp_init", "ip_port"): "NULL", ("syp_rejoin", "n_ranks"): "0", ("syp_comm_failed", "n"): "2",
         ("syp_comm_split_strided", "n"): "1", ("syp_alltoall", "recv"): "other_buffer()", ("syp_alltoallv", "recv"): "other_buffer()",
         ("syp_allgather_rows", "recv"): "other_buffer()", ("syp_alltoallv", "send_offs"): "no_offsets()", ("syp_alltoallv", "recv_offs"): "no_offsets()",
         ("syp_allgather_rows", "rows"): "2", ("syp_allgather_rows", "recv_stride"): "64",
-        ("syp_comm_shrink", "flags"): "0", ("syp_symm_free", "p"): "good_symmetric()"}
+        ("syp_comm_shrink", "flags"): "0", ("syp_symm_free", "p"): "good_symmetric()",
+        ("syp_signal_set", "signal"): "good_symmetric()", ("syp_signal_add", "signal"): "good_symmetric()",
+        ("syp_put_signal", "signal"): "good_symmetric()", ("syp_signal_wait", "signal"): "good_symmetric()",
+        ("syp_signal_wait", "cmp"): "SYP_GE", ("syp_signal_wait", "value"): "0", ("syp_send", "n"): "1", ("syp_recv", "n"): "1",
+        ("syp_sendrecv", "n_send"): "1", ("syp_sendrecv", "n_recv"): "1"}
 # What texts call a parameter, when not by its name.
 SAID = {"n_ranks": "ranks", "ip_port": "address"}
 # int results that are no status, with what they are when not attached.
@@ -40,7 +45,10 @@ FIGURES = {"syp_rank": -1, "syp_world_size": 0, "syp_has": 0, "syp_version": Non
 ANYWHERE = {"syp_last_error", "syp_init", "syp_init_config", "syp_init_env", "syp_owner", "syp_walk", "syp_check"}
 # May return SYP_OK, or a number, on a broken group.
 ON_BROKEN = {"syp_comm_destroy", "syp_comm_rank", "syp_comm_size", "syp_comm_abort", "syp_comm_buffers_safe", "syp_comm_agree", "syp_comm_failed",
-             "syp_comm_shrink", "syp_cancel", "syp_rejoin", "syp_last_error", "syp_init", "syp_init_config", "syp_init_env"}
+             "syp_comm_shrink", "syp_cancel", "syp_rejoin", "syp_last_error", "syp_init", "syp_init_config", "syp_init_env", "syp_put", "syp_get",
+             "syp_signal_set", "syp_signal_add", "syp_put_signal", "syp_signal_wait"}
+# Wait for somebody else, who is not there.
+WAITS = {"syp_channel_wait", "syp_send", "syp_recv"}
 # Pointer results that no failure makes NULL, or that a forked child gets, too.
 PRIVATE_ALLOCATION = {"syp_malloc", "syp_calloc", "syp_aligned_alloc", "syp_realloc", "syp_torch_malloc"}
 
@@ -143,7 +151,8 @@ def main():
     print("const struct entry entries[] = {")
     for name, result, params, _ in functions:
         known = " ".join(sorted(codes[name]))
-        flags = [flag for flag, members in (("ANYWHERE", ANYWHERE), ("ON_BROKEN", ON_BROKEN), ("PRIVATE_ALLOCATION", PRIVATE_ALLOCATION))
+        flags = [flag for flag, members in (("ANYWHERE", ANYWHERE), ("ON_BROKEN", ON_BROKEN), ("PRIVATE_ALLOCATION", PRIVATE_ALLOCATION),
+                                             ("WAITS", WAITS))
                  if name in members]
         print("    {\"%s\", call_%s, %s, %d, {%s}, {%s}, \"%s \", %s, %d}," % (
             name, name, result_kind(name, result), len(params), ", ".join("\"%s\"" % p for _, p in params) or "NULL",

@@ -64,9 +64,10 @@ void *make_buffer(enum kind k) {
 void *other_buffer(void) { return room + 2048; }
 
 size_t *make_list(enum kind k) {
-    static size_t lists[KINDS];
-    lists[k] = make_size(k);
-    return k == NULLED ? NULL : &lists[k];
+    static size_t lists[KINDS][8];
+    for (int i = 0; i < 8; i++)
+        lists[k][i] = make_size(k);
+    return k == NULLED ? NULL : lists[k];
 }
 
 size_t *no_offsets(void) {
@@ -92,6 +93,14 @@ int *make_ranks(enum kind k) {
     return k == NULLED ? NULL : list;
 }
 int *make_ints(enum kind k) { return make_ranks(k); }
+
+/* Pointers are not read before they are judged by themselves, so the list is sound and what is in it is not. */
+void *const *make_buffers(enum kind k) {
+    static void *list[KINDS][8];
+    for (int i = 0; i < 8; i++)
+        list[k][i] = k == GOOD ? room + 64 * i : k == UNALIGNED ? room + 64 * i + 1 : NULL;
+    return k == NULLED ? NULL : list[k];
+}
 
 /* A struct with a size: absent, too small, too large, at an odd address.  given: the good one. */
 static void *sized(enum kind k, const void *given, size_t size) {
@@ -207,6 +216,7 @@ static const char *judge_state(const struct entry *e, enum state s, int code) {
     if (s == ATTACHED && strcmp(e->name, "syp_scope_end") == 0) return code == SYP_ESTATE ? NULL : "no scope is open: SYP_ESTATE";
     if (s == BROKEN && strstr(e->codes, "SYP_EPEER ") && !(e->flags & ON_BROKEN) && strcmp(e->name, "syp_symm_malloc_local") != 0)
         return code == SYP_EPEER ? NULL : "on a broken group it is SYP_EPEER";
+    if (s == ATTACHED && (e->flags & WAITS)) return code == SYP_ETIMEOUT ? NULL : "nobody comes: SYP_ETIMEOUT";
     if ((s == ATTACHED || s == BEFORE || s == AFTER) && code < 0 &&
         !(s == ATTACHED && strncmp(e->name, "syp_init", 8) == 0)) /* with other arguments: SYP_ESTATE */
         return "good arguments were refused";

@@ -8,6 +8,8 @@
  * `test_points --list` shows the points.  One life of a rank passes them all: attach, every operation, a group that is aborted, agreed on and shrunk, a
  * rejoin with one more rank, finalize.  A point that no rank passes is a failure, so a new one must be built into this life.
  */
+#include "collectives/pairs.h"
+#include "collectives/rma.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "tests/support/check.h"
@@ -160,6 +162,38 @@ static int operations(struct life *l) {
     return 0;
 }
 
+/* What needs no group tells nothing of the group; so the barrier behind it is what fails. */
+static void words(struct life *l, struct comm *c, int to, int from) {
+    const struct coll *k = &l->w->coll;
+    char *at = l->pool_buffer + COUNT * 4;
+    uint64_t *word = (uint64_t *)(void *)(at - 64);
+    if (rma_put_signal(k, at - 32, l->outside, 32, word, 7, to) == SYP_OK) (void)signal_wait(k, word, SYP_EQ, 7, from, NULL, l->deadline);
+    if (channel_notify(c, to, 1) == SYP_OK) (void)channel_wait(c, from, 1, l->deadline);
+}
+
+/* Everybody with everybody: buffers of each way to move them. */
+static int pairs(struct life *l) {
+    enum { HALF = COUNT * 2, USED = HALF - 64 };
+    struct comm *c = &l->w->coll.comm[WORLD_SLOT];
+    char small[2][8] = {"a", ""};
+    void *out[4] = {l->outside, l->outside, l->pool_buffer, small[0]}, *in[4] = {l->pool_buffer + HALF, l->outside + HALF, l->outside + HALF, small[1]};
+    size_t len[4] = {USED, USED, USED, 8};
+    for (int by = 1; by < N; by++) {
+        if (by == 1 && !strcmp(l->p->point, "nap.sleep") && l->w->who.rank == (l->p->victim + 1) % N) os->sleep(50 * NS_PER_MS);
+        const struct buffers send = {out, len, 4, (c->me + by) % N}, recv = {in, len, 4, (c->me + N - by) % N};
+        l->began = os->now();
+        int rc = coll_sendrecv(c, &send, &recv, l->deadline);
+        if (rc == SYP_OK) continue;
+        report(l, rc);
+        while (coll_barrier(c, l->deadline) == SYP_OK) /* who is not the victim's partner just now learns of it from us, not from our end */
+            ;
+        return REPORTED;
+    }
+    words(l, c, (c->me + 1) % N, (c->me + N - 1) % N);
+    CALL(l, coll_barrier(c, l->deadline));
+    return 0;
+}
+
 /* A group whose member 0 is the victim, so that it leads the agreements, is aborted, agreed on and shrunk. */
 static int failures(struct life *l) {
     struct comm *c = &l->w->coll.comm[WORLD_SLOT], *g = NULL, *h = NULL;
@@ -169,6 +203,9 @@ static int failures(struct life *l) {
         list[i] = (l->p->victim + i) % N;
     CALL(l, comm_create(c, list, N, &g));
     if ((rc = sums(l, g, l->pool_buffer, 64))) return rc;
+    void *nothing = &flags;
+    const struct buffers recv = {&nothing, (size_t[]){8}, 1, (g->me + 1) % N};
+    (void)coll_recv(g, &recv, 3 * (int64_t)NS_PER_MS); /* nobody sends */
     if (g->me == 1) comm_abort(g);
     l->began = os->now();
     while (rc == SYP_OK)
@@ -219,7 +256,7 @@ static int live(struct ranks *r, struct life *l, int rank) {
     }
     memset(l->pool_buffer, 1, COUNT * 4);
     memset(l->outside, 1, COUNT * 4);
-    if ((rc = operations(l)) || (rc = failures(l)) || (rc = rejoin(l))) return rc;
+    if ((rc = operations(l)) || (rc = pairs(l)) || (rc = failures(l)) || (rc = rejoin(l))) return rc;
     CALL(l, world_detach(l->w));
     return 0;
 }

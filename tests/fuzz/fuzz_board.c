@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A peer's control segment as hostile bytes, while this rank runs operations: head, life word, notices, ring of symmetric calls, mails,
- * phases, aborts.
+ * phases, aborts, lines and cells.
  *
  * Three ranks lie in this process's memory; this rank is number 1.  Whenever it looks at the clock or passes a test point, the others
  * either answer in kind (they mirror this rank's side, as ranks that make the same call would) or one word of theirs is altered.
@@ -10,6 +10,7 @@
  *          value}
  */
 #include "bootstrap/control.h"
+#include "collectives/pairs.h"
 #include "collectives/request.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
@@ -26,6 +27,7 @@
 #define STAGING 4096u
 #define SLOTS_TOUCHED 4 /* of the board: groups that an input can make */
 #define RING_TOUCHED 16
+#define CELLS_TOUCHED 2
 #define LONG 1100
 #define PATIENCE NS_PER_MS
 
@@ -85,6 +87,16 @@ static void mirror_slot(int s) {
         struct comm_slot *his = &side[r]->board.slot[s];
         memcpy((void *)his->mail, (const void *)mine->mail, sizeof his->mail);
         store_relaxed(&his->current, current);
+        store_relaxed(&his->lines_of, load_relaxed((atom64 *)&mine->lines_of));
+    }
+}
+
+/* Of transfers that go both ways at once, with the same lists. */
+static void mirror_pairs(void) {
+    for (int r = 0; r < N; r += 2) {
+        for (int s = 0; s < SLOTS_TOUCHED; s++)
+            memcpy((void *)&side[r]->board.line[s][ME], (const void *)&side[ME]->board.line[s][r], sizeof(struct pair_line));
+        memcpy((void *)side[r]->board.cell, (const void *)side[ME]->board.cell, CELLS_TOUCHED * sizeof(struct pair_cell));
     }
 }
 
@@ -103,6 +115,7 @@ static void mirror(void) {
             memcpy((void *)side[r]->board.ring, (const void *)side[ME]->board.ring, RING_TOUCHED * sizeof(struct symm_call));
         mirrored.calls = load_relaxed(&symm.calls);
     }
+    mirror_pairs();
     for (int s = 0; s < SLOTS_TOUCHED; s++) {
         mirror_slot(s);
         mirror_vote(s, 0);
@@ -125,7 +138,10 @@ static void alter(void) {
                 {&s->board.ring[0], RING_TOUCHED * sizeof(struct symm_call)},
                 {&s->board.vote[0], SLOTS_TOUCHED * 2 * sizeof(struct vote)},
                 {&s->head.life, 4},
-                {&s->head.notice_epoch, 8 + 8}};
+                {&s->head.notice_epoch, 8 + 8},
+                {&s->board.line[0][ME], sizeof(struct pair_line)},
+                {&s->board.cell[0], CELLS_TOUCHED * sizeof(struct pair_cell)},
+                {(void *)&s->board.napping, 4}};
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
         if (at < part[i].len) {
             memcpy((char *)part[i].base + at, &value, width < part[i].len - at ? width : part[i].len - at);
@@ -182,12 +198,14 @@ static int futex_meanwhile(const void *word, uint32_t expected, uint64_t timeout
     return -ETIMEDOUT;
 }
 
-static int wake_in_a_board(const void *word, int n) {
+static int wake_in_a_segment(const void *word, int n) {
     (void)n;
-    int of_a_board = 0;
-    for (int r = 0; r < N; r++)
-        of_a_board |= (const char *)word >= (char *)side[r] && (const char *)word < (char *)(side[r] + 1);
-    MUST(of_a_board);
+    int in_one = 0;
+    for (int r = 0; r < N; r++) {
+        in_one |= (const char *)word >= (char *)side[r] && (const char *)word < (char *)(side[r] + 1);
+        in_one |= word == (void *)(exchange_of[r] + coll_bell(STAGING));
+    }
+    MUST(in_one);
     return 0;
 }
 
@@ -206,6 +224,11 @@ static int close_none(int fd) {
     return 0;
 }
 
+static int commit_at_once(void *at, size_t len, int advice) {
+    (void)at, (void)len, (void)advice;
+    return 0;
+}
+
 static int nobody(int pid) {
     (void)pid;
     return 1;
@@ -216,7 +239,8 @@ void fuzz_start(void) {
     fuzz_os.yield = yield_meanwhile;
     fuzz_os.sleep = sleep_meanwhile;
     fuzz_os.futex_wait = futex_meanwhile;
-    fuzz_os.futex_wake = wake_in_a_board;
+    fuzz_os.futex_wake = wake_in_a_segment;
+    fuzz_os.advise = commit_at_once;
     fuzz_os.open_read = no_file;
     fuzz_os.close = close_none;
     fuzz_os.process_alive = nobody;
@@ -226,9 +250,9 @@ void fuzz_start(void) {
         memset((void *)side[r], 0, sizeof *side[r]);
         data_of[r] = aligned_alloc(64, DATA_LEN);
         memset(data_of[r], 0, DATA_LEN);
-        exchange_of[r] = calloc(1, COMM_SLOTS * STAGING);
+        exchange_of[r] = calloc(1, coll_exchange_size(STAGING));
         peer[r] = (struct peer){.control = &side[r]->head, .data = data_of[r], .exchange = exchange_of[r], .data_len = DATA_LEN,
-                                .exchange_len = COMM_SLOTS * STAGING, .reach = REACH_LOADSTORE};
+                                .exchange_len = coll_exchange_size(STAGING), .reach = REACH_LOADSTORE};
         entry[r] = (struct roster_entry){.rank = r, .pid = 4711 + r, .generation = 1};
     }
     region = (struct region){.backend = &backend, .mem = {.base = data_of[ME], .len = DATA_LEN, .fd = -1}, .len = DATA_LEN,
@@ -237,16 +261,16 @@ void fuzz_start(void) {
     region.lock.rank = LOCK_REGION;
     peers = (struct peers){.n = N, .me = ME, .roster = {.n = N, .n_hosts = 1, .nonce = 1, .rank = entry}, .peer = peer,
                            .self = &side[ME]->head, .region = &region, .n_local = N, .n_processors = 1, .crowded = 1,
-                           .control = {.fd = -1}, .exchange = {.base = exchange_of[ME], .len = COMM_SLOTS * STAGING, .fd = -1}};
+                           .control = {.base = side[ME], .len = sizeof *side[ME], .fd = -1}, .exchange = {.base = exchange_of[ME], .len = coll_exchange_size(STAGING), .fd = -1}};
 }
 
 enum { BARRIER, REDUCE_SMALL, REDUCE_POOL, REDUCE_OUTSIDE, SPREAD_SMALL, SPREAD_PEER, SPREAD_ME, SYMM, SYMM_FREE_ONE, GROUP, IN_GROUP,
-       END_GROUP, SILENCE, AGREE, SHRINK, ABORT, N_ORDERS };
+       END_GROUP, SILENCE, AGREE, SHRINK, ABORT, LIST_SMALL, LIST_POOL, LIST_OUTSIDE, LIST_LONG, CHANNEL, N_ORDERS };
 
 void fuzz_seeds(void) {
     for (int op = 0; op < N_ORDERS; op++) {
         uint8_t s[2 * 5] = {(uint8_t)op, 0, GROUP, 0, (uint8_t)op, 0, SYMM, 0, BARRIER, 0};
-        (op < IN_GROUP ? fuzz_good_seed : fuzz_seed)(s, sizeof s);
+        (op < IN_GROUP || op >= LIST_SMALL ? fuzz_good_seed : fuzz_seed)(s, sizeof s);
         size_t clock = offsetof(struct comm_slot, mail[op & 1].data) + 24; /* of a second group: create_round in comm.c */
         uint8_t g[] = {GROUP, 0, IN_GROUP, 0, END_GROUP, 0, GROUP, (uint8_t)(1 + 16 * op), 3 << 2, (uint8_t)clock, (uint8_t)(clock >> 8),
                        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, IN_GROUP, 0};
@@ -261,6 +285,14 @@ void fuzz_seeds(void) {
             fuzz_seed(v, sizeof v);
             v[12] = v[11] = v[10] = v[9] = 0;
             fuzz_seed(v, sizeof v);
+        }
+        size_t line = votes + SLOTS_TOUCHED * 2 * sizeof(struct vote) + 4 + 16;
+        for (size_t at = line; op >= LIST_SMALL && at < line + sizeof(struct pair_line) + 2 * sizeof(struct pair_cell); at += 4) {
+            if (at > line + sizeof(struct pair_line) + 64 && at % 160) continue;
+            for (unsigned later = 1; later < 8; later += 2) {
+                uint8_t v[] = {(uint8_t)op, (uint8_t)(1 + 16 * later), 3 << 2 | 1, (uint8_t)at, (uint8_t)(at >> 8), 3, 0, 0, 0, 0xff, 0, 0, 0, (uint8_t)op, 0};
+                fuzz_seed(v, sizeof v);
+            }
         }
         for (size_t at = 0; at < sizeof(struct comm_slot); at += 8) { /* every word of the world's slot, of every operation */
             uint8_t a[] = {(uint8_t)op, 1, 3 << 2, (uint8_t)at, (uint8_t)(at >> 8), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -285,12 +317,27 @@ struct play {
     int n_off;
 };
 
+/* A list that the other one takes, while it sends the same. */
+static int exchange(struct comm *c, char *out, char *in, size_t each, int n) {
+    static void *outs[100], *ins[100];
+    static size_t lens[100];
+    for (int i = 0; i < n; i++) {
+        outs[i] = out + (size_t)i * each;
+        ins[i] = in + (size_t)i * each;
+        lens[i] = each;
+    }
+    const struct buffers send = {outs, lens, n, 2}, recv = {ins, lens, n, 2};
+    return coll_sendrecv(c, &send, &recv, PATIENCE);
+}
+
 static int operate(struct play *p, unsigned op) {
+    static char list_out[300000], list_in[300000];
     static float outside[LONG], result[LONG]; /* more than a staging area holds */
     float *in_pool = (float *)(void *)(data_of[ME] + META_LEN);
     struct comm *world = &coll.comm[0];
     int all[N] = {0, 1, 2};
     uint64_t off, flag = 5;
+    int rc;
     switch (op) {
     case BARRIER:
         return coll_barrier(world, PATIENCE);
@@ -328,6 +375,17 @@ static int operate(struct play *p, unsigned op) {
         return comm_shrink(world, (int)(p->n_off & 1), PATIENCE, &p->group);
     case ABORT:
         return comm_abort(world);
+    case LIST_SMALL:
+        return exchange(world, list_out, list_in, 100, 3);
+    case LIST_POOL:
+        return exchange(world, (char *)in_pool, (char *)in_pool + LONG * 4, LONG * 4, 1);
+    case LIST_OUTSIDE:
+        return exchange(world, list_out, list_in, 300000, 1);
+    case LIST_LONG:
+        return exchange(world, list_out, p->n_off & 1 ? (char *)in_pool : list_in, 100, 100);
+    case CHANNEL:
+        rc = channel_notify(world, 2, 1);
+        return rc == SYP_OK ? channel_wait(world, 2, 1, PATIENCE) : rc;
     default:
         peers_answer = 0;
         return SYP_OK;
@@ -342,6 +400,10 @@ static void reset(void) {
         memset((void *)side[r]->board.ring, 0, RING_TOUCHED * sizeof(struct symm_call));
         memset((void *)side[r]->board.vote, 0, SLOTS_TOUCHED * 2 * sizeof(struct vote));
         memset((void *)side[r]->board.slot, 0, SLOTS_TOUCHED * sizeof(struct comm_slot));
+        memset((void *)side[r]->board.cell, 0, CELLS_TOUCHED * sizeof(struct pair_cell));
+        for (int s = 0; s < SLOTS_TOUCHED; s++)
+            memset((void *)side[r]->board.line[s], 0, N * sizeof(struct pair_line));
+        store_relaxed(&side[r]->board.napping, 0);
     }
     peers_answer = 1;
     mirrored.valid = 0;

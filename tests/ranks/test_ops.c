@@ -396,17 +396,17 @@ static int zero_copy(struct world *w, void *arg) {
     for (int k = 0; k < N_KINDS; k++)
         if (one(w, c, kinds[k], 100000, &seed, ALL_IN_POOL) || one(w, c, kinds[k], 100001, &seed, ALL_IN_POOL | IN_PLACE)) return 1;
     NEED(w, stats_read(STAT_ZERO_COPY) - before == 2 * N_KINDS && stats_read(STAT_MAILED) == mailed && stats_read(STAT_STAGED) == 0);
-    NEED(w, coll_staging_bytes(&w->coll) == 0);
+    NEED(w, !w->coll.staging_ready[WORLD_SLOT]);
     /* the receiver's buffer alone may be anywhere, where others do not store into it */
     before = stats_read(STAT_ZERO_COPY);
     for (int k = 0; k < N_KINDS; k++)
         if (kinds[k] != OP_ALLREDUCE && kinds[k] != OP_REDUCE && one(w, c, kinds[k], 50000, &seed, 1)) return 1;
-    NEED(w, stats_read(STAT_ZERO_COPY) - before == N_KINDS - 2 && coll_staging_bytes(&w->coll) == 0);
+    NEED(w, stats_read(STAT_ZERO_COPY) - before == N_KINDS - 2 && !w->coll.staging_ready[WORLD_SLOT]);
     /* small: in the mails, wherever the buffers lie */
     mailed = stats_read(STAT_MAILED);
     for (int k = 0; k < N_KINDS; k++)
         if (one(w, c, kinds[k], 64, &seed, 1u << 20)) return 1;
-    NEED(w, stats_read(STAT_MAILED) - mailed == N_KINDS && stats_read(STAT_STAGED) == 0 && coll_staging_bytes(&w->coll) == 0);
+    NEED(w, stats_read(STAT_MAILED) - mailed == N_KINDS && stats_read(STAT_STAGED) == 0 && !w->coll.staging_ready[WORLD_SLOT]);
     return 0;
 }
 

@@ -26,7 +26,7 @@ static int run_rank(const struct job *job, int rank, int n, const char *addr, in
     w->process = process;
     c.rank = rank;
     c.n_ranks = n;
-    c.local_mem_size = job->setup.local_mem_size ? job->setup.local_mem_size : 64 << 20;
+    c.local_mem_size = (job->setup.local_mem_size ? job->setup.local_mem_size : 64 << 20) + job->setup.uneven * (uint64_t)rank;
     c.meta_size = job->setup.no_meta ? 0 : job->setup.meta_size ? job->setup.meta_size : 16 << 20;
     c.addr = addr;
     c.job = job->name;

@@ -22,6 +22,7 @@
 
 struct world_setup {
     uint64_t local_mem_size, meta_size; /* 0 = 64 MiB, 16 MiB */
+    uint64_t uneven;                    /* each rank has so much more than the one before it */
     int no_meta;                        /* 1 = meta_size really 0 */
     int64_t timeout_ns;                 /* 0 = 20 s */
 };

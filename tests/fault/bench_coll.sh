@@ -47,14 +47,15 @@ for ranks in (2, 3):
 assert found == wanted, found ^ wanted
 for r in rows:
     assert r["impl"] == "sympool" and 1 <= r["samples"] <= 2 and r["count"] >= 1, r
-    assert 0 <= r["low_ns"] <= r["median_ns"] <= r["p99_ns"] and r["limit_ns"] > 0 and r["line_ns"] > 0, r
+    assert r["median_ns"] is None or 0 <= r["low_ns"] <= r["median_ns"] <= r["p99_ns"], r # null: lost in the noise
+    assert r["limit_ns"] > 0 and r["line_ns"] > 0, r
     assert (r["yield_ns"] is None) == (r["ranks"] <= cores) and r["of_best"] is None, r
 for s in sections.values():
     assert len([r for r in s["rows"] if r["operation"] == "machine"]) == 1
 lines = list(csv.DictReader(open(folder + "/a.csv")))
 assert len(lines) == len(rows), (len(lines), len(rows))
 assert all(None not in line and None not in line.values() for line in lines), "a line with too many or too few fields"
-assert [float(line["median_ns"]) for line in lines] == [r["median_ns"] for r in rows]
+assert [float(line["median_ns"]) if line["median_ns"] else None for line in lines] == [r["median_ns"] for r in rows]
 svg = tree.parse(folder + "/a.svg").getroot()
 names = [t.text for t in svg.iter("{http://www.w3.org/2000/svg}text")]
 curves = len(list(svg.iter("{http://www.w3.org/2000/svg}polyline")))

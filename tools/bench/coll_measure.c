@@ -288,6 +288,7 @@ static void add_result(struct cell *c, const struct lane *l, enum coll_mode mode
     r->p99 = s.ns[(s.n * 99 + 99) / 100 - 1];
     r->samples = s.n;
     r->count = s.count;
+    if (r->median <= 0) r->median = r->p99 = r->low = NAN; /* lost in the noise of what is subtracted */
 }
 
 /* All lanes in one mode, and how each stands to the best peer. */
@@ -305,7 +306,7 @@ static void conclude(struct cell *c, enum coll_mode mode) {
         if (!c->lane[i].is_limit) add_result(c, &c->lane[i], mode, &common);
     for (size_t i = from; i < r->results->n; i++) {
         const struct coll_result *peer = &r->results->row[i];
-        if (!peer->is_peer || common.best <= peer->median) continue;
+        if (!peer->is_peer || isnan(peer->median) || common.best <= peer->median) continue;
         common.best = peer->median;
         common.best_name = peer->impl;
     }

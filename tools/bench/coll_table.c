@@ -154,7 +154,7 @@ static void print_osu(const struct coll_run *r, size_t from, enum coll_mode mode
         printf("\n# %s, %s, %s, %d ranks, %s\n# Size       Latency (us)\n", column[k]->impl, coll_ops[column[k]->op].name,
                coll_types[r->o->type].name, r->n, coll_mode_names[mode]);
         for (size_t i = from; i < all->n; i++)
-            if (all->row[i].mode == mode && strcmp(all->row[i].impl, column[k]->impl) == 0)
+            if (all->row[i].mode == mode && strcmp(all->row[i].impl, column[k]->impl) == 0 && all->row[i].median > 0)
                 printf("%-10llu %14.3f\n", (unsigned long long)all->row[i].bytes, all->row[i].median / 1e3);
     }
 }

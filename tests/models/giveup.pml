@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * May a caller reuse its buffers when its operation failed?  An all-reduce over the members' own buffers, in two phases, on a processor with
- * store buffers (TSO, as x86): each reads what all send and stores into what all receive into.  A member that waits may give up at any
- * time, or die.  Its caller then overwrites what it sent, and, once it was told that it is safe, what it received into.
+ * May a caller reuse its buffers when its operation failed?  An all-reduce over the members' own buffers, in two phases, on a processor
+ * with store buffers (TSO, as x86): each reads what all send and stores into what all receive into.  A member that waits may give up at
+ * any time, or die.  Its caller then overwrites what it sent, and, once it was told that it is safe, what it received into.
  *
- *   store(INSIDE), store(STAMP); stamps of all; fence_light, look     request_number, request_post, request_check (collectives/request.c)
- *   read, store(DATA), store(STAMP); stamps of all; fence_light, look SHARE and SHARED of rounds_step (collectives/rounds.c): its look before
- *                                                                     a share only finds earlier what the one before it or behind it finds
- *   fence_light, look                                                 wait_aborted, finished_ours (collectives/wait.c)
- *   store(ABORT), fence_heavy                                         announce_break (collectives/comm.c)
- *   nobody inside, by the memory                                      straggler (collectives/recover.c)
- *   fence_light, fence_heavy                                          collectives/fence.h, as in wake.pml
+ *   store(INSIDE), store(STAMP); stamps of all; look      comm_begin, comm_publish, request_check (collectives/request.c, post.h)
+ *   read, store(DATA), look, store(STAMP); stamps; look   SHARE and SHARED of rounds_step (collectives/rounds.c): its look before a
+ *                                                         share only finds earlier what the one before it or behind it finds
+ *   look: fence_light, given_up                           wait_aborted, finished_ours (collectives/wait.c)
+ *   store(ABORT), fence_heavy                             announce_break (collectives/comm.c)
+ *   nobody inside, by the memory                          straggler (collectives/recover.c)
+ *   fence_light, fence_heavy                              collectives/fence.h, as in wake.pml
  *
  * Asserted: no store reaches a buffer after its owner was told that it is safe; whoever returns without an error has read, and got, nothing
  * that comes of an overwritten buffer.  All end.
- * MUTANT 1: who gives up drains its own stores only (FENCES 1: who looks drains nothing).  2: no look behind the check.  3: no look behind the
- * share.  4: the buffers are safe at once.  5: who gives up drains nothing.  6: it looks who is inside before it tells that it gave up.
+ * MUTANT 1: who gives up drains its own stores only (FENCES 1: who looks drains nothing).  2: no look behind the check.  3: no look behind
+ * the share, before the stamp and behind the wait.  4: the buffers are safe at once.  5: who gives up drains nothing.  6: it looks who is
+ * inside before it tells that it gave up.  ENOUGH 1: without the look before the stamp; 2: without the one behind the wait.
  */
 #ifndef N
 #define N 2
@@ -28,6 +29,9 @@
 #endif
 #ifndef DEATH
 #define DEATH 0
+#endif
+#ifndef ENOUGH
+#define ENOUGH 0
 #endif
 #ifndef MUTANT
 #define MUTANT 0
@@ -129,12 +133,16 @@ proctype member(byte me; chan b) {
         :: m == N -> m = 0; break
         od;
         MAY_DIE;
+        if
+        :: MUTANT != 3 && ENOUGH != 1 -> look()
+        :: else
+        fi;
         phase++;
         b!STAMP,0,phase;
         fence_light();
         wait_for_all();
         if
-        :: MUTANT != 3 -> look()
+        :: MUTANT != 3 && ENOUGH != 2 -> look()
         :: else
         fi;
         assert(!bad && !spoilt[me]);

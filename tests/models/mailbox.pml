@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Do two mails per member suffice?  Each member writes its mail of operation s into mail[s & 1], the stamp last, waits until the stamps of all
- * have come, and reads all mails; it does not wait until the others have read (collectives/board.h says why that is enough).  Some
+ * Do two mails per member suffice?  Each member writes its mail of operation s into mail[s & 1], the stamp last, waits until the stamps of
+ * all have come, and reads all mails; it does not wait until the others have read (collectives/board.h says why that is enough).  Some
  * operations have another phase, whose end a member awaits of all, of the root, or not at all: so one may be an operation ahead of another.
  *
- *   call, data, then stamp                  request_post, comm_publish (collectives/request.c, comm.c)
- *   stamp >= phase of every member          request_all_at
- *   reading, word by word                   compare_mails, request_mail
+ *   call, data, then stamp                  post_address, comm_publish (collectives/post.h)
+ *   stamp >= phase of every member          request_all_at (collectives/request.c), all_agree (quick.c)
+ *   reading, word by word                   compare_mails, request_mail; all_agree, unpack
  *   stamp of the same mail                  comm_publish behind a share (collectives/rounds.c)
  *   stamp >= phase of some, or none         request_these_at
  *

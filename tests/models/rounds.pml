@@ -4,11 +4,15 @@
  * kind and number of rounds follow each other; a member whose bit of STAGED is set passes its data through the two halves of its staging
  * area, the others' buffers are read and stored into where they lie.
  *
- *   inside, first input, stamp; stamps of all, look for a break     request_number, begin, request_post_moves, request_check
- *   look, input of round k + 1, share, stamp                        SHARE of rounds_step (collectives/rounds.c)
- *   ALL: read slice `me` of all, store it into all                  move of collectives/allreduce.c; of one half, so in place
- *   FROM(root), TO(root): read the root's; the root reads all       moves of broadcast and scatter; of gather
+ *   inside, first input, stamp; stamps of all, look for a break     request_number, rounds_begin, request_post_moves, request_check
+ *   input of round k + 1, share, look, stamp                        SHARE of rounds_step (collectives/rounds.c); its look before the share
+ *                                                                   only finds earlier what those around it find
+ *   PUSH: read slice `me` of all, store it into all                 collectives/allreduce.c; of one half, so in place
+ *   PULL: the same, into our own; then read the others' slices      its fetch; FETCHED of rounds_step
+ *   EACH: read what all have                                        its one_shot, allgather.c, alltoall.c, reduce_scatter.c
+ *   FROM(root), TO(root): read the root's; the root reads all       broadcast.c; gather.c, one_shot to a root
  *   stamps of whom_to_await, look, take                             SHARED of rounds_step
+ *   halves: they take turns over all operations                     comm.halves
  *   gone and not there; given up; late                              wait_look, wait_aborted, finished_ours (collectives/wait.c)
  *   given_up[me], then the caller reuses what it sent;              comm_break;
  *   nobody inside: it reuses what it receives into                  comm_buffers_safe (collectives/recover.c)
@@ -17,9 +21,11 @@
  * 2: a member dies anywhere.  3: another thread of a member aborts the group at any time (comm_abort).
  * Asserted: what is read is the input of this round; a result that is returned is right; nobody stores into a buffer after its owner was
  * told that it is safe; nobody fails without trouble, or finishes an operation later than one that somebody failed in.  All end.
- * MUTANT 1: one half.  2: nobody waits behind the last round.  3: the stamp before the input of round k + 1.  4: behind a share only those are
- * awaited who read.  5: no look before a share (behind the check and the last round's wait).  6: none behind it.  7: who gives up tells nobody.
- * 8: deaths are not looked at.  9: buffers are safe at once.
+ * MUTANT 1: one half.  2: nobody waits behind the last round.  3: the stamp before the input of round k + 1.  4: behind a share only those
+ * are awaited who read.  5: no look before a share, there and at the check.  6: none behind it, before the stamp and behind the wait.
+ * 7: who gives up tells nobody.  8: deaths are not looked at.  9: buffers are safe at once.  10: every operation begins with the same half.
+ * 11: of PULL, no stamp is awaited behind the fetch.
+ * ENOUGH 1: without the looks before the stamp; 2: without those behind the wait.
  */
 #ifndef N
 #define N 2
@@ -36,23 +42,24 @@
 #ifndef TROUBLE
 #define TROUBLE 0
 #endif
+#ifndef ENOUGH
+#define ENOUGH 0
+#endif
 #ifndef MUTANT
 #define MUTANT 0
 #endif
 
 /* kinds */
-#define ALL 0
-#define FROM(root) (1 + (root))
-#define TO(root) (1 + N + (root))
-#ifdef ONLY_ALL
-#define KINDS 1
-#else
-#define KINDS (1 + 2 * N)
-#endif
+#define PUSH 0
+#define PULL 1
+#define EACH 2
+#define FROM(root) (3 + (root))
+#define TO(root) (3 + N + (root))
+#define KINDS (3 + 2 * N)
 byte kind[OPERATIONS + 1];
-byte rounds[OPERATIONS + 1];
-#define ROOT ((kind[o] - 1) % N)
-#define IS_FROM (kind[o] != ALL && kind[o] < TO(0))
+byte rounds[OPERATIONS + 1]; /* 0: refused at the check, with the first input staged */
+#define ROOT ((kind[o] - 3) % N)
+#define IS_FROM (kind[o] >= FROM(0) && kind[o] < TO(0))
 #define IS_TO (kind[o] >= TO(0))
 
 /* Slice of a round's data, in a half or in the buffer. */
@@ -60,10 +67,15 @@ byte rounds[OPERATIONS + 1];
 #if MUTANT == 1
 #define PLACE(m, k) ((1 - IS_STAGED(m)) * (k))
 #else
-#define PLACE(m, k) (IS_STAGED(m) * ((k) & 1) + (1 - IS_STAGED(m)) * (k))
+#define PLACE(m, k) (IS_STAGED(m) * (((k) + halves) & 1) + (1 - IS_STAGED(m)) * (k))
 #endif
-#define CELL(m, k, slice) cell[((m) * ROUNDS + PLACE(m, k)) * N + (slice)]
-byte cell[N * ROUNDS * N];
+#if ROUNDS == 1
+#define PLACES 2
+#else
+#define PLACES ROUNDS
+#endif
+#define CELL(m, k, slice) cell[((m) * PLACES + PLACE(m, k)) * N + (slice)]
+byte cell[N * PLACES * N];
 #define INPUT(k) (o * 16 + (k) * 2)
 #define RESULT(k) (INPUT(k) + 1)
 #define REUSED 255
@@ -81,8 +93,10 @@ byte troubled = N;  /* the one that is */
 #define NOBODY 0
 #define THE_ROOT 1
 #define EVERYBODY 2
-#define SOURCES ((kind[o] == ALL || (IS_TO && me == ROOT)) * EVERYBODY + (IS_FROM && me != ROOT) * THE_ROOT)
-#define READERS ((kind[o] == ALL || (IS_FROM && me == ROOT)) * EVERYBODY + (IS_TO && me != ROOT) * THE_ROOT)
+#define MUTUAL (kind[o] <= EACH)
+#define SOURCES ((MUTUAL || (IS_TO && me == ROOT)) * EVERYBODY + (IS_FROM && me != ROOT) * THE_ROOT)
+#define READERS ((MUTUAL || (IS_FROM && me == ROOT)) * EVERYBODY + (IS_TO && me != ROOT) * THE_ROOT)
+#define NO_RESULT_STORED (kind[o] >= EACH) /* by others, or read by others */
 #define IS_LAST (k + 1 == rounds[o])
 
 #define MATTERS(m) ((m) != me && (whom == EVERYBODY || (whom == THE_ROOT && (m) == ROOT)))
@@ -117,7 +131,7 @@ byte troubled = N;  /* the one that is */
 /* Our input of round j: what the others read of it. */
 inline fill(j) {
     if
-    :: kind[o] == ALL ->
+    :: MUTUAL ->
         m = 0;
         do
         :: m == me -> m++
@@ -143,27 +157,66 @@ inline take_in(owner, slice) {
     bad = bad || CELL(owner, k, slice) == REUSED
 }
 
+inline read_all(slice) {
+    do
+    :: m == me -> m++
+    :: m < N && m != me -> MAY_DIE; atomic { take_in(m, slice); m++ }
+    :: m == N -> m = 0; break
+    od
+}
+
 inline share() {
     m = 0;
     if
-    :: kind[o] == ALL ->
-        do
-        :: m == me -> m++
-        :: m < N && m != me -> MAY_DIE; atomic { take_in(m, me); m++ }
-        :: m == N -> m = 0; break
-        od;
+    :: MUTUAL -> read_all(me)
+    :: IS_FROM && me != ROOT -> MAY_DIE; atomic { take_in(ROOT, 0) }
+    :: IS_TO && me == ROOT -> read_all(0)
+    :: else
+    fi;
+    if
+    :: kind[o] == PUSH ->
         do
         :: m == me -> m++
         :: m < N && m != me -> MAY_DIE; atomic { assert(!safe[m] || IS_STAGED(m)); CELL(m, k, me) = (bad -> REUSED : RESULT(k)); m++ }
         :: m == N -> m = 0; break
         od
-    :: IS_FROM && me != ROOT -> MAY_DIE; atomic { take_in(ROOT, 0) }
-    :: IS_TO && me == ROOT ->
-        do
-        :: m == me -> m++
-        :: m < N && m != me -> MAY_DIE; atomic { take_in(m, 0); m++ }
-        :: m == N -> m = 0; break
-        od
+    :: kind[o] == PULL -> MAY_DIE; CELL(me, k, me) = (bad -> REUSED : RESULT(k))
+    :: else
+    fi
+}
+
+inline fetch() {
+    do
+    :: m == me -> m++
+    :: m < N && m != me ->
+        MAY_DIE;
+        atomic {
+            assert(CELL(m, k, m) == RESULT(k) || CELL(m, k, m) == REUSED);
+            bad = bad || CELL(m, k, m) == REUSED;
+            m++
+        }
+    :: m == N -> m = 0; break
+    od
+}
+
+/* Looks, and publishes. */
+inline publish_share() {
+    if
+    :: ABORTED && MUTANT != 6 && ENOUGH != 1 -> goto fail
+    :: else
+    fi;
+    MAY_DIE;
+    if
+    :: MUTANT != 3 -> atomic { phase++; stamp[me] = phase }
+    :: else
+    fi
+}
+
+/* Waits, and looks. */
+inline await() {
+    wait_for();
+    if
+    :: ABORTED && MUTANT != 6 && ENOUGH != 2 -> goto fail
     :: else
     fi
 }
@@ -178,7 +231,7 @@ inline results(j) {
 }
 
 proctype member(byte me) {
-    byte o = 1, k, m, phase, whom;
+    byte o = 1, k, m, phase, whom, halves;
     bool bad;
     do
     :: o <= OPERATIONS ->
@@ -207,35 +260,46 @@ proctype member(byte me) {
             :: else
             fi;
             if
-            :: IS_STAGED(me) && k + 1 < rounds[o] -> fill(k + 1)
+            :: IS_STAGED(me) && k + 1 < rounds[o] && kind[o] != PULL -> fill(k + 1)
             :: else
             fi;
             share();
-            MAY_DIE;
-            if
-            :: MUTANT != 3 -> atomic { phase++; stamp[me] = phase }
-            :: else
-            fi;
+            publish_share();
             if /* whom_to_await */
-            :: IS_LAST && MUTANT == 2 && kind[o] != ALL -> whom = NOBODY
-            :: (IS_LAST && (MUTANT != 2 || kind[o] == ALL)) || READERS > SOURCES || MUTANT == 4 -> whom = READERS
-            :: else -> whom = SOURCES
+            :: kind[o] == PULL -> whom = EVERYBODY
+            :: IS_LAST && kind[o] != PULL && ((IS_STAGED(me) && NO_RESULT_STORED) || (MUTANT == 2 && kind[o] != PUSH)) -> whom = NOBODY
+            :: else ->
+                if
+                :: IS_LAST || READERS > SOURCES || MUTANT == 4 -> whom = READERS
+                :: else -> whom = SOURCES
+                fi
             fi;
-            wait_for();
+            await();
             if
-            :: ABORTED && MUTANT != 6 -> goto fail
+            :: kind[o] == PULL ->
+                if
+                :: IS_STAGED(me) && k + 1 < rounds[o] -> fill(k + 1)
+                :: else
+                fi;
+                fetch();
+                publish_share();
+                if
+                :: MUTANT == 11 -> whom = NOBODY
+                :: else
+                fi;
+                await()
             :: else
             fi;
             assert(!bad);
             if
-            :: IS_STAGED(me) && kind[o] == ALL -> results(k)
+            :: IS_STAGED(me) && kind[o] == PUSH -> results(k)
             :: else
             fi;
             k++
         :: else -> break
         od;
         if
-        :: !IS_STAGED(me) && kind[o] == ALL ->
+        :: !IS_STAGED(me) && kind[o] == PUSH ->
             k = 0;
             do
             :: k < rounds[o] -> results(k); k++
@@ -250,6 +314,7 @@ proctype member(byte me) {
             :: else -> m = 0; break
             od;
             inside[me] = false;
+            halves = (MUTANT == 10 -> 0 : (halves + rounds[o]) & 1);
             o++
         }
     :: else -> goto out
@@ -268,7 +333,7 @@ fail:
     k = 0;
     d_step {
         do
-        :: k < ROUNDS * N -> cell[me * ROUNDS * N + k] = REUSED; k++
+        :: k < PLACES * N -> cell[me * PLACES * N + k] = REUSED; k++
         :: else -> k = 0; break
         od
     }
@@ -300,7 +365,10 @@ init {
         :: i <= OPERATIONS ->
             select(choice : 0 .. KINDS - 1);
             kind[i] = choice;
-            select(choice : 1 .. ROUNDS);
+            if
+            :: kind[i] == EACH -> select(choice : 0 .. ROUNDS)
+            :: else -> select(choice : 1 .. ROUNDS)
+            fi;
             rounds[i] = choice;
             i++
         :: else -> i = 0; break

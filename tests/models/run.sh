@@ -29,7 +29,8 @@ check() {
     why=$(sed -n 's/^pan:[0-9]*: \(.*\) (at depth.*/\1/p' pan.out | head -n 1 | cut -c 1-80)
     verdict=fails
     [ "$errors" = 0 ] && verdict=holds
-    grep -q 'max search depth too small\|out of memory\|Search not completed' pan.out && [ "$verdict" = holds ] && verdict="was not searched to the end"
+    [ "$verdict" = holds ] && grep -q 'max search depth too small\|out of memory\|Search not completed' pan.out &&
+        verdict="was not searched to the end"
     if [ "$verdict" = "$expected" ]; then
         echo "ok    $name $*: $verdict${why:+ ($why)}, $states states"
     else
@@ -61,21 +62,21 @@ for m in 1 2 3 4; do model fails mailbox -DN=2 -DMUTANT=$m; done
 model holds slot
 for m in 1 2 3 4 5; do model fails slot -DMUTANT=$m; done
 
-model holds rounds
-for m in 1 2 3 4; do model fails rounds -DMUTANT=$m; done
-for t in 1 2; do model holds rounds -DROUNDS=2 -DSTAGED=1 -DTROUBLE=$t; done
-model holds rounds -DROUNDS=1 -DSTAGED=0 -DTROUBLE=3
+model holds rounds -DROUNDS=2
+model holds rounds -DROUNDS=1 -DOPERATIONS=3 -DSTAGED=1
+for m in 1 3 4 10 11; do model fails rounds -DROUNDS=2 -DMUTANT=$m; done
+model fails rounds -DROUNDS=1 -DSTAGED=0 -DMUTANT=2
+for t in 1 2 3; do model holds rounds -DROUNDS=1 -DSTAGED=0 -DTROUBLE=$t; done
 for m in 5 6 7 9; do model fails rounds -DROUNDS=2 -DSTAGED=0 -DTROUBLE=1 -DMUTANT=$m; done
 model fails rounds -DROUNDS=2 -DTROUBLE=2 -DMUTANT=8
-model holds rounds -DN=3 -DROUNDS=2 -DOPERATIONS=1 -DSTAGED=7
-model holds rounds -DN=3 -DROUNDS=1 -DOPERATIONS=1 -DSTAGED=0 -DTROUBLE=1
+model holds rounds -DN=3 -DROUNDS=1 -DOPERATIONS=1 -DSTAGED=1 -DTROUBLE=1
 
 for f in 0 1; do
     model holds giveup -DFENCES=$f -DOPERATIONS=2
     model fails giveup -DFENCES=$f -DMUTANT=1
 done
 model holds giveup -DDEATH=1
-model holds giveup -DN=3
+for e in 1 2; do model holds giveup -DENOUGH=$e; done
 for m in 2 3 4 5 6; do model fails giveup -DMUTANT=$m; done
 
 for d in 0 1; do model holds death -DDEATH=$d; done
@@ -90,17 +91,19 @@ for m in 1 2 3; do model fails agree -DMUTANT=$m; done
 if [ "${SYP_CHECK:-}" = long ]; then
     for f in 0 1; do
         model holds wake -DN=3 -DROUNDS=2 -DFENCES=$f
-        model holds giveup -DN=3 -DFENCES=$f
+        for e in 0 1 2; do model holds giveup -DN=3 -DFENCES=$f -DENOUGH=$e; done
     done
     model holds giveup -DN=3 -DDEATH=1
-    model holds mailbox -DN=2 -DOPERATIONS=5
+    model holds mailbox -DN=2 -DOPERATIONS=6
     for s in 0 1 3; do
-        for t in 1 2; do model holds rounds -DSTAGED=$s -DTROUBLE=$t; done
-        model holds rounds -DROUNDS=2 -DSTAGED=$s -DTROUBLE=3
+        model holds rounds -DROUNDS=3 -DSTAGED=$s
+        for t in 1 2 3; do model holds rounds -DROUNDS=2 -DSTAGED=$s -DTROUBLE=$t; done
+        for e in 1 2; do model holds rounds -DROUNDS=2 -DSTAGED=$s -DTROUBLE=1 -DENOUGH=$e; done
     done
     for s in 0 5 7; do
         model holds rounds -DN=3 -DROUNDS=1 -DSTAGED=$s
-        for t in 1 2 3; do model holds rounds -DN=3 -DROUNDS=2 -DOPERATIONS=1 -DSTAGED=$s -DTROUBLE=$t; done
+        for t in 1 2 3; do model holds rounds -DN=3 -DROUNDS=1 -DOPERATIONS=1 -DSTAGED=$s -DTROUBLE=$t; done
+        model holds rounds -DN=3 -DROUNDS=2 -DOPERATIONS=1 -DSTAGED=$s
     done
     model holds agree -DN=3
     for d in 0 1; do model holds death -DN=4 -DDEATH=$d; done

@@ -4,8 +4,8 @@
  * in the same slot.  Rank 1 may be late, or call an operation that rank 0 never will, at any time: it reads the mails that rank 0 writes.
  * Stores of ranks 0 and 1 go through store buffers (TSO).  Their waits may end at any time (deadline).
  *
- *   store(INSIDE), then call, data, stamp; store(INSIDE, 0)     request_number, request_post, request_release (collectives/request.c)
- *   stamp >= phase, look for ABORT, call, then data             request_check
+ *   store(INSIDE), then call, data, stamp; store(INSIDE, 0)     comm_begin, post_address, request_release (collectives/request.c, post.h)
+ *   stamp >= phase, look for ABORT, call, then data             request_check; all_agree of quick.c: call, look, then data
  *   store(ABORT), fence_heavy                                   announce_break (collectives/comm.c)
  *   inside == OLD: not free                                     slot_is_free_locked (collectives/create.c)
  *   OFFER, start above all clocks, both stamps                  slots_offer, take_slot, comm_fill
@@ -115,6 +115,11 @@ proctype rank0() {
 
 proctype rank1() {
     byte s = 1, phase;
+    bool quick;
+    if
+    :: quick = true
+    :: quick = false
+    fi;
     do
     :: s <= OPERATIONS ->
         buffer1!INSIDE,0,OLD;
@@ -124,11 +129,15 @@ proctype rank1() {
         :: HIS(0).stamp < phase -> break
         fi;
         if
+        :: quick && HIS(0).call != CALL(OLD, s) && MUTANT != 5 -> break
+        :: else
+        fi;
+        if
         :: aborted0 && MUTANT != 4 -> break
         :: else
         fi;
         if
-        :: HIS(0).call != CALL(OLD, s) && MUTANT != 5 -> break /* stale_mail */
+        :: !quick && HIS(0).call != CALL(OLD, s) && MUTANT != 5 -> break /* stale_mail */
         :: else
         fi;
         assert(HIS(0).data == CALL(OLD, s));

@@ -4,7 +4,7 @@
  * reaches the memory some time later, in order.  There are no time slices here, so a lost wake-up is a member asleep for ever: an invalid
  * end state.
  *
- *   store(STAMP), fence_light, look for sleepers, wake     comm_publish (collectives/comm.c)
+ *   store(STAMP), fence_light, look for sleepers, wake     comm_publish (collectives/post.h)
  *   store(ASLEEP), fence_heavy, look, futex                wait_sleep (collectives/wait.c)
  *   fence_light, fence_heavy                               collectives/fence.h.  FENCES 0: membarrier, which drains one member after the
  *                                                          other, in no common instant; 1: it is refused, so both are plain fences
@@ -12,8 +12,9 @@
  *   a fence, then who is queued                            the kernel's futex_wake
  *
  * An operation has two phases and its stamps are those of mail[operation & 1]; one sleeps on a member's mail of that number.
- * MUTANT 1: the sleeper drains its own stores only (FENCES 1: the publisher drains nothing).  2: the sleeper looks before it announces, and the
- * kernel does not compare.  3: it does not announce.  4: the publisher looks for sleepers before its store.  5: the sleeper names the other mail.
+ * MUTANT 1: the sleeper drains its own stores only (FENCES 1: the publisher drains nothing).  2: the sleeper looks before it announces, and
+ * the kernel does not compare.  3: it does not announce.  4: the publisher looks for sleepers before its store.  5: the sleeper names the
+ * other mail.
  */
 #ifndef N
 #define N 2

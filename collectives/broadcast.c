@@ -20,11 +20,12 @@ static void stage(const struct request *r, uint64_t at, uint64_t n, char *half) 
 }
 
 static int move(struct request *r) {
-    if (r->c->me == r->root) return SYP_OK;
-    uint64_t n = rounds_now(r);
-    const char *from = request_source(r, r->root, r->done, 0, n);
-    if (!from) return request_corrupt(r, r->root, "offset", r->c->member[r->root].at.send);
-    share_copy(&r->c->coll->crew, (char *)r->recv + r->done, from, n);
+    if (r->c->me != r->root) {
+        uint64_t n = rounds_now(r);
+        const char *from = request_source(r, r->root, r->done, 0, n);
+        if (!from) return request_corrupt(r, r->root, "offset", r->c->member[r->root].at.send);
+        share_copy(&r->c->coll->crew, (char *)r->recv + r->done, from, n);
+    }
     TEST_POINT("broadcast.copied");
     return SYP_OK;
 }

@@ -123,7 +123,8 @@ static inline uint64_t coll_exchange_size(uint64_t staging) { return coll_bell(s
 
 int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, const struct coll_conf *conf);
 void coll_close(struct coll *c);
-/* Bytes of control and exchange segment that have memory. */
+/* Bytes of the groups' staging areas that have memory; of all of control and exchange segment. */
+uint64_t coll_staging_bytes(const struct coll *c);
 uint64_t coll_bytes(const struct coll *c);
 /* Take every group for good, before finalize: SYP_OK, or SYP_EBUSY when a thread is inside an operation. */
 int coll_claim(struct coll *c);

@@ -186,10 +186,17 @@ void coll_close(struct coll *c) {
     }
 }
 
-uint64_t coll_bytes(const struct coll *c) {
-    uint64_t n = sizeof(struct control_head) + coll_board_first() + os_page_size(); /* the bell */
+uint64_t coll_staging_bytes(const struct coll *c) {
+    uint64_t n = 0;
     for (int i = 0; i < COMM_SLOTS; i++)
-        n += c->staging_ready[i] * c->conf.staging + c->lines_ready[i] * sizeof(struct pair_line);
+        n += c->staging_ready[i];
+    return n * c->conf.staging;
+}
+
+uint64_t coll_bytes(const struct coll *c) {
+    uint64_t n = sizeof(struct control_head) + coll_board_first() + os_page_size() + coll_staging_bytes(c); /* the page is the bell's */
+    for (int i = 0; i < COMM_SLOTS; i++)
+        n += c->lines_ready[i] * sizeof(struct pair_line);
     for (int i = 0; i < PAIR_CELLS; i++)
         n += c->cell_ready[i] * 2 * PAIR_CHUNK;
     return n;
@@ -230,6 +237,7 @@ static void announce_break(struct comm *c, int code, int culprit, uint64_t seque
     for (int m = 0; m < c->n; m++) {
         const struct comm_slot *slot = c->member[m].slot;
         if (!slot) continue;
+        nap_ring(c->coll, c->rank[m]); /* what two members do between them ends, too */
         uint64_t on = load_relaxed((atom64 *)&slot->asleep); /* pairs with wait_sleep */
         if (on < 2 || on >> 1 > (uint64_t)c->coll->peers->n) continue;
         const struct board *b = board_of(c->coll, (int)(on >> 1) - 1);

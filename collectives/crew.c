@@ -2,7 +2,6 @@
 #include "collectives/crew.h"
 #include "pool/base/log.h"
 #include "pool/base/os.h"
-#include "pool/base/point.h"
 
 #include <string.h>
 
@@ -25,7 +24,6 @@ static void do_parts(struct crew *c) {
     unsigned part, parts;
     while (take_part(c, &part, &parts)) {
         c->run(c->arg, part, parts);
-        TEST_POINT("crew.part");
         /* seq_cst: before the look whether the caller sleeps */
         uint32_t done = atomic_fetch_add_explicit(&c->done, 1, memory_order_seq_cst) + 1; /* pairs with crew_run */
         if (done == parts && load_seqcst(&c->waiting)) os->futex_wake(&c->done, 1);

@@ -43,6 +43,7 @@ int *make_ranks(enum kind k);
 int *make_ints(enum kind k);
 uint64_t *make_words(enum kind k);
 void *const *make_buffers(enum kind k);
+const void *const *make_const_buffers(enum kind k);
 syp_dtype make_dtype(enum kind k);
 syp_op make_op(enum kind k);
 syp_pool_id make_id(enum kind k);

@@ -15,7 +15,7 @@ MAKERS = {
     "const char *": "make_text", "void *": "make_pointer", "const void *": "make_pointer",
     "syp_comm *": "make_comm", "const syp_comm *": "make_comm", "syp_comm **": "make_comm_out",
     "const int *": "make_ranks", "const size_t *": "make_list", "int *": "make_ints", "uint64_t *": "make_words", "const uint64_t *": "make_words",
-    "const void *const *": "make_buffers", "void *const *": "make_buffers",
+    "const void *const *": "make_const_buffers", "void *const *": "make_buffers",
     "syp_dtype": "make_dtype", "syp_op": "make_op", "syp_pool_id": "make_id",
     "const syp_config *": "make_config", "const syp_call *": "make_call", "const syp_scope_attr *": "make_attr",
     "syp_error *": "make_error", "syp_location *": "make_location", "syp_pool_info *": "make_info",

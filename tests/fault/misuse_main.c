@@ -102,6 +102,8 @@ void *const *make_buffers(enum kind k) {
     return k == NULLED ? NULL : list[k];
 }
 
+const void *const *make_const_buffers(enum kind k) { return (const void *const *)make_buffers(k); }
+
 /* A struct with a size: absent, too small, too large, at an odd address.  given: the good one. */
 static void *sized(enum kind k, const void *given, size_t size) {
     size_t said = k == NEGATIVE ? 0 : k == HUGE ? SIZE_MAX : size;

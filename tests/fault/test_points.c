@@ -59,6 +59,7 @@ struct life {
     int64_t deadline;
     uint64_t began; /* of the call that is running */
     char *pool_buffer, *outside;
+    uint64_t *words; /* in the pool, at the same offset on all; never freed, since whoever is stopped may put there late */
 };
 
 static int report(struct life *l, int rc) {
@@ -165,21 +166,20 @@ static int operations(struct life *l) {
 /* What needs no group tells nothing of the group; so the barrier behind it is what fails. */
 static void words(struct life *l, struct comm *c, int to, int from) {
     const struct coll *k = &l->w->coll;
-    char *at = l->pool_buffer + COUNT * 4;
-    uint64_t *word = (uint64_t *)(void *)(at - 64);
-    if (rma_put_signal(k, at - 32, l->outside, 32, word, 7, to) == SYP_OK) (void)signal_wait(k, word, SYP_EQ, 7, from, NULL, l->deadline);
+    uint64_t *word = l->words;
+    if (rma_put_signal(k, word + 1, l->outside, 32, word, 7, to) == SYP_OK) (void)signal_wait(k, word, SYP_EQ, 7, from, NULL, l->deadline);
     if (channel_notify(c, to, 1) == SYP_OK) (void)channel_wait(c, from, 1, l->deadline);
 }
 
 /* Everybody with everybody: buffers of each way to move them. */
 static int pairs(struct life *l) {
-    enum { HALF = COUNT * 2, USED = HALF - 64 };
+    enum { HALF = COUNT * 2 };
     struct comm *c = &l->w->coll.comm[WORLD_SLOT];
     char small[2][8] = {"a", ""};
     void *out[4] = {l->outside, l->outside, l->pool_buffer, small[0]}, *in[4] = {l->pool_buffer + HALF, l->outside + HALF, l->outside + HALF, small[1]};
-    size_t len[4] = {USED, USED, USED, 8};
+    size_t len[4] = {HALF, HALF, HALF, 8};
     for (int by = 1; by < N; by++) {
-        if (by == 1 && !strcmp(l->p->point, "nap.sleep") && l->w->who.rank == (l->p->victim + 1) % N) os->sleep(50 * NS_PER_MS);
+        if (by == 1 && !strcmp(l->p->point, "nap.sleep") && l->w->who.rank == (l->p->victim + 1) % N) os->sleep(3 * NS_PER_MS);
         const struct buffers send = {out, len, 4, (c->me + by) % N}, recv = {in, len, 4, (c->me + N - by) % N};
         l->began = os->now();
         int rc = coll_sendrecv(c, &send, &recv, l->deadline);
@@ -248,6 +248,7 @@ static int live(struct ranks *r, struct life *l, int rank) {
     l->w->who.rank = rank;
     if (rc != SYP_OK) return report(l, rc);
     l->pool_buffer = world_alloc(l->w, COUNT * 4);
+    l->words = world_alloc(l->w, 64);
     l->outside = malloc(COUNT * 4);
     if (l->p->touch) {
         char *rest = world_alloc(l->w, l->p->pool - (8 << 20));

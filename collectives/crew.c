@@ -65,7 +65,7 @@ void crew_open(struct crew *c, int helpers) {
 void crew_close(struct crew *c) {
     store_release(&c->stop, 1); /* pairs with await_bell */
     atomic_fetch_add_explicit(&c->bell, 1, memory_order_seq_cst);
-    (void)os->futex_wake(&c->bell, CREW_MOST);
+    if (c->started) (void)os->futex_wake(&c->bell, CREW_MOST);
     for (int i = 0; i < c->started; i++)
         (void)os->thread_join(c->thread[i]);
     c->n = c->started = 0;

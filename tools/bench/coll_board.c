@@ -147,6 +147,7 @@ void board_relax(const struct board *b, unsigned spins) {
 uint64_t board_start(struct board *b, int rank, uint64_t *round, int *late) {
     uint64_t mine = ++*round, start, now;
     uint64_t last = atomic_load_explicit(&b->start, memory_order_relaxed); /* rank 0 waits for us before it stores the next */
+    atomic_thread_fence(memory_order_seq_cst); /* also of non-temporal stores, which release does not order */
     atomic_store_explicit(&b->rank[rank].arrived, mine, memory_order_release);
     if (rank == 0) {
         for (int r = 1; r < b->n; r++)

@@ -54,11 +54,18 @@ static int barrier(const struct coll_call *c) {
     return syp_barrier(SYP_COMM_WORLD, NULL);
 }
 
-/* NULL: this version of the library does not have it */
+static int put(const struct coll_call *c) {
+    return syp_put(c->recv, c->send, c->bytes, (c->rank + 1) % c->n);
+}
+
+static int get(const struct coll_call *c) {
+    return syp_get(c->recv, c->send, c->bytes, (c->rank + 1) % c->n);
+}
+
 static int (*const functions[N_OPS])(const struct coll_call *) = {
     [OP_ALLREDUCE] = allreduce, [OP_REDUCE] = reduce, [OP_REDUCE_SCATTER] = reduce_scatter, [OP_ALLGATHER] = allgather,
     [OP_BROADCAST] = broadcast, [OP_GATHER] = gather, [OP_SCATTER] = scatter,               [OP_ALLTOALL] = alltoall,
-    [OP_BARRIER] = barrier,
+    [OP_BARRIER] = barrier,     [OP_PUT] = put,       [OP_GET] = get,
 };
 
 /* What put and get cannot beat: the program copies by itself, knowing the peer's address. */
@@ -82,8 +89,9 @@ static void run(const struct coll_call *c) {
 }
 
 static int does(int op, int type) {
-    (void)type; /* all of them */
-    return functions[op] != NULL;
+    (void)op; /* all of them */
+    (void)type;
+    return 1;
 }
 
 static void *pool(size_t len) {

@@ -53,13 +53,7 @@ byte returned;
 #define SOME_GONE ((gone[0] && LATE(0)) || (gone[1] && LATE(1)) || (gone[2] && LATE(2)) || (gone[3] && LATE(3)))
 #define ABORTED (OUT(0) || OUT(1) || OUT(2) || OUT(3))
 #endif
-#if MUTANT == 1
-#define GONE (gone[m] && LATE(m))
-#elif MUTANT == 2
-#define GONE false
-#else
-#define GONE SOME_GONE
-#endif
+#define GONE (MUTANT == 1 && gone[m] && LATE(m) || MUTANT != 1 && MUTANT != 2 && SOME_GONE)
 #define DEADLINE (DEATH == 0 && me == 0 && stopped)
 
 proctype member(byte me) {

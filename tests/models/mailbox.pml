@@ -23,21 +23,9 @@
 #ifndef MUTANT
 #define MUTANT 0
 #endif
-#if MUTANT == 1
-#define AT(m, s) mail[(m) * 2]
-#else
-#define AT(m, s) mail[(m) * 2 + ((s) & 1)]
-#endif
-#if MUTANT == 3
-#define LAST (N - 1)
-#else
-#define LAST N
-#endif
-#if MUTANT == 4
-#define REACHED(m) (AT(m, s).stamp == phase)
-#else
-#define REACHED(m) (AT(m, s).stamp >= phase)
-#endif
+#define AT(m, s) mail[(m) * 2 + ((s) & 1 & (MUTANT != 1))]
+#define LAST (N - (MUTANT == 3))
+#define REACHED(m) (AT(m, s).stamp == phase || (AT(m, s).stamp > phase && MUTANT != 4))
 
 mtype = { MEET, FROM_ROOT, TO_ROOT, ALL }; /* what there is behind the mail: nothing; a phase that the root, the others, all wait for */
 mtype kind[OPERATIONS + 1];

@@ -64,11 +64,7 @@ byte rounds[OPERATIONS + 1]; /* 0: refused at the check, with the first input st
 
 /* Slice of a round's data, in a half or in the buffer. */
 #define IS_STAGED(m) ((STAGED >> (m)) & 1)
-#if MUTANT == 1
-#define PLACE(m, k) ((1 - IS_STAGED(m)) * (k))
-#else
-#define PLACE(m, k) (IS_STAGED(m) * (((k) + halves) & 1) + (1 - IS_STAGED(m)) * (k))
-#endif
+#define PLACE(m, k) (IS_STAGED(m) * (((k) + halves) & (MUTANT != 1)) + (1 - IS_STAGED(m)) * (k))
 #if ROUNDS == 1
 #define PLACES 2
 #else

@@ -170,7 +170,9 @@ int wait_look(struct request *r, uint64_t now) {
     for (int m = next_gone(c, 0, &reason); m < c->n; m = next_gone(c, m + 1, &reason)) {
         if (r->wait_one && m != r->wait_member) continue;
         /* looked at after its death was seen: what it stored before dying is visible now */
-        if (!wait_reached(c, m, r->wait_target)) return give_up_gone(r, m, reason);
+        if (wait_reached(c, m, r->wait_target)) continue;
+        rc = wait_aborted(r); /* it may have learnt of another one's death first, and told */
+        return rc != SYP_OK ? rc : give_up_gone(r, m, reason);
     }
     if ((rc = comm_check_own_life(c, op_name(r->kind))) != SYP_OK) return comm_break(c, rc, c->coll->peers->me, r->sequence);
     if (now >= r->deadline) return give_up_timeout(r, now);

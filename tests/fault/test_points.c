@@ -333,6 +333,11 @@ static int is_missing(const struct plan *p) {
     return !strcmp(p->point, "attach.join") || !strcmp(p->point, "rejoin.join");
 }
 
+/* A transfer breaks its pair only: who is not the victim's partner is told by its own partner, which has given up. */
+static int between_two(const struct plan *p) {
+    return !strncmp(p->point, "transfer.", 9) || !strncmp(p->point, "nap.", 4) || !strncmp(p->point, "signal.", 7);
+}
+
 static void judge_kill(const struct plan *p, const struct told *t, const struct ranks *r, int victim_pid) {
     for (int k = 0; k < N; k++) {
         if (k == p->victim) continue;
@@ -341,10 +346,10 @@ static void judge_kill(const struct plan *p, const struct told *t, const struct 
         if (!seen && may_succeed(p) && r->status[k] == 0) continue;
         int code = -(int)load_relaxed((atom32 *)&t->by[k].code);
         int joining = !strcmp(t->by[k].operation, "init") || !strcmp(t->by[k].operation, "rejoin");
-        int ok = CHECK(seen != 0) && CHECK(code == SYP_EPEER || (joining && code == SYP_EJOIN)) &&
-                 CHECK((int)load_relaxed((atom32 *)&t->by[k].blamed) - 1 == p->victim) &&
-                 CHECK(t->by[k].operation[0] != 0 && (joining || load_relaxed((atom64 *)&t->by[k].sequence) > 0)) &&
-                 CHECK(joining || load_relaxed((atom64 *)&t->by[k].pid) == (uint64_t)victim_pid);
+        int ok = CHECK(seen != 0) && CHECK(code == SYP_EPEER || (joining && code == SYP_EJOIN) || (between_two(p) && code == SYP_EABORTED)) &&
+                 CHECK((int)load_relaxed((atom32 *)&t->by[k].blamed) - 1 == p->victim || between_two(p)) &&
+                 CHECK(t->by[k].operation[0] != 0 && (joining || between_two(p) || load_relaxed((atom64 *)&t->by[k].sequence) > 0)) &&
+                 CHECK(joining || between_two(p) || load_relaxed((atom64 *)&t->by[k].pid) == (uint64_t)victim_pid);
         if (!ok || (seen > struck + 50 * NS_PER_MS && !is_missing(p)))
             printf("rank %d killed at %s: rank %d after %.1f ms: %s %d: %s\n", p->victim, p->point, k, (double)(seen - struck) / 1e6,
                    t->by[k].operation, code, t->by[k].text);
@@ -364,7 +369,8 @@ static void judge_stop(const struct plan *p, const struct told *t) {
         int percent = (int)(load_relaxed((atom64 *)&t->by[k].took) * 100 / (uint64_t)(joining ? JOIN_DEADLINE : STOP_DEADLINE));
         char victim[16];
         snprintf(victim, sizeof victim, "%d", p->victim);
-        int ok = CHECK(code == SYP_ETIMEOUT || code == SYP_EJOIN || code == SYP_EBUSY) && CHECK(named || strstr(t->by[k].text, victim)) &&
+        int ok = CHECK(code == SYP_ETIMEOUT || code == SYP_EJOIN || code == SYP_EBUSY || (between_two(p) && code == SYP_EABORTED)) &&
+                 CHECK(named || between_two(p) || strstr(t->by[k].text, victim)) &&
                  CHECK(percent <= 120);
         if (percent > longest) longest = percent;
         if (!ok) printf("rank %d stopped at %s: rank %d: %s %d after %d %%: %s\n", p->victim, p->point, k, t->by[k].operation, code, percent, t->by[k].text);

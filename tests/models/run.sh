@@ -70,7 +70,7 @@ model wake "1 2 3 4 5" -DFENCES=0
 model wake "1 2 3 4 5" -DFENCES=1
 model mailbox "1 2 3 4" -DN=2
 model mailbox "" -DN=3 -DOPERATIONS=3
-model slot "1 2 3 4 5"
+model slot "1 2 3 4 5 6"
 model agree "1 2 3" -DATTEMPTS=3
 model death "1 3" -DDEATH=0
 model death "2 4" -DDEATH=1

@@ -8,12 +8,14 @@
  *   stamp >= phase, look for ABORT, call, then data             request_check; all_agree of quick.c: call, look, then data
  *   store(ABORT), fence_heavy                                   announce_break (collectives/comm.c)
  *   inside == OLD: not free                                     slot_is_free_locked (collectives/create.c)
- *   OFFER, start above all clocks, both stamps                  slots_offer, take_slot, comm_fill
+ *   OFFER, start above all clocks, ids and stamps               slots_offer, take_slot, comm_fill
  *   which group's mail it is                                    stale_mail
  *
  * Asserted: a mail whose call is as expected is read whole; in the new group every mail whose stamp has come is of the operation; what rank
- * 1 takes for its own group's is.  MUTANT 1: the slot is used again while rank 1 is inside.  2: start is not above rank 0's clock.
- * 3: who gives up drains its own stores only.  4: nobody looks for a break before it reads.  5: the calls are not compared.
+ * 1 takes for its own group's is; a mail that is not says so by its group.
+ * MUTANT 1: the slot is used again while rank 1 is inside.  2: start is not above rank 0's clock.  3: who gives up drains its own
+ * stores only.  4: nobody looks for a break before it reads.  5: the calls are not compared.  6: a group begins with the old one's id in
+ * the mails.
  */
 #ifndef MUTANT
 #define MUTANT 0
@@ -23,10 +25,11 @@
 #define NEW 2
 #define CALL(group, s) ((group) * 16 + (s))
 
-mtype = { STAMP, CALLS, DATA, INSIDE, ABORT, OFFER };
+mtype = { STAMP, CALLS, GROUP, DATA, INSIDE, ABORT, OFFER };
 typedef letter {
     byte stamp;
     byte call;
+    byte group;
     byte data
 }
 letter mail[6];     /* of rank m: m * 2 + (s & 1) */
@@ -46,6 +49,7 @@ end:
                 if
                 :: what == STAMP -> mail[me * 2 + at].stamp = v
                 :: what == CALLS -> mail[me * 2 + at].call = v
+                :: what == GROUP -> mail[me * 2 + at].group = v
                 :: what == DATA -> mail[me * 2 + at].data = v
                 :: what == INSIDE -> inside1 = v
                 :: what == ABORT -> aborted0 = true
@@ -56,10 +60,11 @@ end:
 
 #define HIS(m) mail[(m) * 2 + (s & 1)]
 
-inline post(b, group) {
+inline post(b, group_id) {
     phase++;
-    b!CALLS,(s & 1),CALL(group, s);
-    b!DATA,(s & 1),CALL(group, s);
+    b!CALLS,(s & 1),CALL(group_id, s);
+    b!GROUP,(s & 1),group_id;
+    b!DATA,(s & 1),CALL(group_id, s);
     b!STAMP,(s & 1),phase
 }
 
@@ -105,6 +110,10 @@ proctype rank0() {
     buffer0!OFFER,0,phase;
     offered[0] && offered[2];
     start_group(0, 2);
+    if
+    :: MUTANT != 6 -> buffer0!GROUP,0,NEW; buffer0!GROUP,1,NEW
+    :: else
+    fi;
     buffer0!STAMP,0,start;
     buffer0!STAMP,1,start;
     do
@@ -129,7 +138,7 @@ proctype rank1() {
         :: HIS(0).stamp < phase -> break
         fi;
         if
-        :: quick && HIS(0).call != CALL(OLD, s) && MUTANT != 5 -> break
+        :: quick && HIS(0).call != CALL(OLD, s) && MUTANT != 5 -> goto stale
         :: else
         fi;
         if
@@ -137,7 +146,7 @@ proctype rank1() {
         :: else
         fi;
         if
-        :: !quick && HIS(0).call != CALL(OLD, s) && MUTANT != 5 -> break /* stale_mail */
+        :: !quick && HIS(0).call != CALL(OLD, s) && MUTANT != 5 -> goto stale
         :: else
         fi;
         assert(HIS(0).data == CALL(OLD, s));
@@ -145,6 +154,10 @@ proctype rank1() {
         s++
     :: else -> break
     od;
+    goto left;
+stale:
+    assert(aborted0 || HIS(0).group == NEW); /* stale_mail */
+left:
     buffer1!INSIDE,0,0
 }
 

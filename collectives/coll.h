@@ -77,6 +77,7 @@ struct comm {
     atom32 busy;               /* 1 = a thread is inside an operation; acquire/release: request_take / request_release */
     int broken;                /* SYP_E* of the operation that broke the group */
     syp_error why;             /* its record */
+    int vacated;               /* broken, and no member was inside it any more when this rank looked: recover.c */
     struct queue *queue;       /* requests (queue.c), once there was one; under busy, like the next two */
     int pending;               /* requests of the queue that have not ended */
     int begun;                 /* 1 = the first of them is in progress */

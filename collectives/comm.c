@@ -96,7 +96,7 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
     store_release(&c->own->mail[0].stamp, start); /* so that ids and clocks never repeat, also of a group that is not used */
     store_release(&c->own->mail[1].stamp, start);
     c->sequence = c->agreements = c->symm_agreed = c->halves = 0;
-    c->broken = c->unreachable = c->wants_slot = 0;
+    c->broken = c->vacated = c->unreachable = c->wants_slot = 0;
     c->hazard_len = 0;
     store_relaxed(&c->own->inside, 0);
     for (int m = 0; m < n; m++) {

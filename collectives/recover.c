@@ -26,11 +26,12 @@ uint64_t comm_inside_of(const struct comm *c, int m) {
     return peers_process_lives(e) ? inside : 0;
 }
 
-/* First member that may still store; n = none. */
-static int straggler(const struct comm *c) {
-    int m = 0;
+/* First member of a broken group that may still store; n = none, and there will be none: a member that goes inside later finds that we gave up. */
+static int straggler(struct comm *c) {
+    int m = c->vacated ? c->n : 0;
     while (m < c->n && comm_inside_of(c, m) != c->id + 1)
         m++;
+    c->vacated = m == c->n;
     return m;
 }
 

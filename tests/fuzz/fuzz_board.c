@@ -11,6 +11,7 @@
  */
 #include "bootstrap/control.h"
 #include "collectives/pairs.h"
+#include "collectives/post.h"
 #include "collectives/request.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
@@ -77,6 +78,12 @@ static struct {
     int valid;
 } mirrored;
 
+/* A rank that broadcasts says where its buffer lies; this rank, which does not, says that it has none. */
+static void answer_as_root(struct mail *his, int r) {
+    struct mail_buffers at = {AT_STAGED, AT_NONE, 0};
+    if (his->call.what == mail_what(OP_BROADCAST, 0, 0, SYP_OK, r) && his->total > MAIL_DATA) memcpy(his->data, &at, sizeof at);
+}
+
 static void mirror_slot(int s) {
     const struct comm_slot *mine = &side[ME]->board.slot[s];
     uint64_t phase = slot_clock(mine), current = load_relaxed((atom64 *)&mine->current);
@@ -86,6 +93,8 @@ static void mirror_slot(int s) {
     for (int r = 0; r < N; r += 2) {
         struct comm_slot *his = &side[r]->board.slot[s];
         memcpy((void *)his->mail, (const void *)mine->mail, sizeof his->mail);
+        answer_as_root(&his->mail[0], r);
+        answer_as_root(&his->mail[1], r);
         store_relaxed(&his->current, current);
         store_relaxed(&his->lines_of, load_relaxed((atom64 *)&mine->lines_of));
     }

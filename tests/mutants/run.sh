@@ -86,8 +86,9 @@ try() {
         only=""
         case $t in *:*) only=${t#*:} ;; esac
         (cd "$tree" && unset SYP_CHECK && TSAN_OPTIONS="halt_on_error=1 exitcode=66" B=$to SEED=1 SYP_TEST_TIMEOUT=$((limit - 10)) ${only:+env ONLY="$only"} \
-            timeout -k 5 $limit "$to/tests/${t%%:*}") >"$work/log" 2>&1 </dev/null
+            sh -c 'echo $$ >"$1"; shift; exec timeout "$@"' sh "$work/group" -k 5 $limit "$to/tests/${t%%:*}") >"$work/log" 2>&1 </dev/null
         rc=$?
+        kill -KILL -- "-$(cat "$work/group")" 2>/dev/null # what a broken test left behind: timeout leads a group of its own
         if [ $rc != 0 ] && { [ "$7" != thread ] || [ $rc = 66 ]; }; then
             by=$(sed -n 's/^ *Test: \(.*\) \.\.\.FAILED.*/\1/p' "$work/log" | head -n 1)
             say killed $(($(date +%s) - started)) "$1" "$2  [$t${by:+: $by}${7:+, $7}]"

@@ -215,7 +215,7 @@ static int abort_in_progress(struct ranks *r, int rank, void *arg) {
     if (rank != 0) MUST(ask(first, rank == 1) == SYP_EABORTED && strstr(syp_error_text(), "rank 0") && ask(second, 0) == SYP_EABORTED);
     for (int i = 0; i < 100 && syp_comm_buffers_safe(comm) != SYP_OK; i++) /* nobody is inside any more */
         usleep(10000);
-    MUST(syp_comm_buffers_safe(comm) == SYP_OK);
+    MUST(syp_comm_buffers_safe(comm) == SYP_OK); /* for good: a member that begins now finds that the group is over */
     MUST(syp_comm_shrink(comm, 0, NULL, &left) == SYP_OK && syp_comm_size(left) == N && syp_comm_destroy(comm) == SYP_OK);
     if (sums_are_right(left, 20)) return 1;
     /* shrinking ends requests, too */

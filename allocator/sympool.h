@@ -659,7 +659,8 @@ SYP_API int syp_channel_wait(syp_comm *comm, int from, int channel, const syp_ca
  * n: 0 .. 1024.  lens: bytes.
  * Returns SYP_OK: the buffers are the caller's again; SYP_EINVAL, SYP_EMISMATCH, SYP_EPEER, SYP_ETIMEOUT, SYP_EREACH, SYP_EBUSY (another thread of this process
  * sends to, or receives from, the same member), SYP_ENOMEM, SYP_ESTATE; a broken group's error.  A transfer that two members began and did not complete breaks
- * nothing but this pair: later ones between the two, in that direction, fail with SYP_EABORTED.  A refused call (SYP_EINVAL, SYP_EMISMATCH, SYP_EBUSY, SYP_ENOMEM)
+ * nothing but this pair: later ones between the two, in that direction, fail with SYP_EABORTED.  When a member gives a transfer up because a third one died or
+ * did not come in time, its partner gets that error, too, with that rank.  A refused call (SYP_EINVAL, SYP_EMISMATCH, SYP_EBUSY, SYP_ENOMEM)
  * breaks nothing.
  * Collective over the two members only; other members and collectives of the group go on.  Blocks up to the deadline.
  */

@@ -91,7 +91,7 @@ struct pair_line {
     atom64 sent, received;         /* steps; GIVEN_UP | steps once this direction is no more.  release: publish, give_up.  acquire: arrived, come */
     atom32 send_cell;              /* of the step that begins a message */
     atom32 verdict;                /* of the step that answers it: enum verdict | cell << 8 */
-    atom32 send_why, receive_why;  /* behind GIVEN_UP: -code */
+    atom32 send_why, receive_why;  /* behind GIVEN_UP: -code | culprit + 1 << 8 */
 };
 #define GIVEN_UP (1ull << 63)
 

@@ -75,6 +75,7 @@ static int broken_by(const struct comm *c, const char *call, int by) {
     else
         err_set(code, "%s on group %d: the group is broken, because rank %d (pid %d) %s", call, c->slot, culprit, pid,
                 code == SYP_EPEER ? "died or left" : "did not arrive in time");
+    err_sequence((uint64_t)c->slot, why >> 32);
     return err_peer(culprit, pid);
 }
 

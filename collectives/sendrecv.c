@@ -41,7 +41,7 @@ static uint64_t his_count(const struct transfer *t) {
     return his && pair_in_group(t->c, t->m) ? steps : 0;
 }
 
-/* Has the other side come to the awaited step?  SYP_OK; TRANSFER_BLOCKED; SYP_EABORTED when it never will. */
+/* Has the other side come to the awaited step?  SYP_OK; TRANSFER_BLOCKED; an error when it never will. */
 static int come(struct transfer *t) {
     uint64_t steps = his_count(t);
     if ((steps & ~GIVEN_UP) >= t->awaited) {
@@ -337,7 +337,7 @@ static void give_up(struct transfer *t, int rc) {
     struct pair_line *own = pair_own_line(t->c, t->m);
     int sending = t->direction == SENDING;
     t->way->broken = rc;
-    store_relaxed(sending ? &own->send_why : &own->receive_why, (uint32_t)-rc);
+    store_relaxed(sending ? &own->send_why : &own->receive_why, (uint32_t)-rc | (uint32_t)(t->why.peer + 1) << 8);
     TEST_POINT("transfer.give_up");
     store_release(sending ? &own->sent : &own->received, t->way->mine | GIVEN_UP); /* pairs with come */
     fence_heavy(t->c->coll); /* before the buffers are the caller's again: pairs with transfer_still */

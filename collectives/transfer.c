@@ -131,13 +131,22 @@ static char *his_buffer(const struct transfer *t, int i) {
 
 /* -------------------------------------------------------------------------------------------------- copies */
 
+/* Because of a third rank that died or did not come: that is our cause, too. */
 int transfer_given_up(const struct transfer *t) {
     const struct pair_line *his = pair_his_line(t->c, t->m);
-    int rank = t->c->rank[t->m], pid = t->c->coll->peers->roster.rank[rank].pid, sending = t->direction == SENDING;
+    const struct peers *p = t->c->coll->peers;
+    int rank = t->c->rank[t->m], pid = p->roster.rank[rank].pid, sending = t->direction == SENDING;
     uint32_t why = !his ? 0 : load_relaxed((atom32 *)(sending ? &his->receive_why : &his->send_why)); /* ordered by the acquire of its steps */
-    err_set(SYP_EABORTED, "%s %llu on group %d: rank %d (pid %d) has given up %s rank %d (%s)", t->call, (unsigned long long)t->way->number, t->c->slot, rank,
-            pid, sending ? "receiving from" : "sending to", t->c->coll->peers->me, syp_strerror(-(int)(why & 0xff)));
-    return err_peer(rank, pid);
+    int code = -(int)(why & 0xff), culprit = (int)(why >> 8) - 1;
+    if ((code != SYP_EPEER && code != SYP_ETIMEOUT) || culprit < 0 || culprit >= p->n || culprit == p->me || culprit == rank) {
+        err_set(SYP_EABORTED, "%s %llu on group %d: rank %d (pid %d) has given up %s rank %d (%s)", t->call, (unsigned long long)t->way->number, t->c->slot,
+                rank, pid, sending ? "receiving from" : "sending to", p->me, syp_strerror(code));
+        return err_peer(rank, pid);
+    }
+    err_set(code, "%s %llu on group %d: rank %d (pid %d) has given up %s rank %d because rank %d (pid %d) %s", t->call, (unsigned long long)t->way->number,
+            t->c->slot, rank, pid, sending ? "receiving from" : "sending to", p->me, culprit, p->roster.rank[culprit].pid,
+            code == SYP_EPEER ? "died or left" : "did not arrive in time");
+    return err_peer(culprit, p->roster.rank[culprit].pid);
 }
 
 int transfer_corrupt(const struct transfer *t, const char *field, uint64_t value) {

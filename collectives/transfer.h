@@ -62,14 +62,15 @@ void transfer_places(struct transfer *t);
 /* With the places of both sides: what passes through staging. */
 void transfer_plan(struct transfer *t);
 
-/* Copies.  SYP_OK; SYP_EABORTED, the other side gave up; SYP_EPEER, it published a place that cannot be. */
+/* Copies.  SYP_OK; what transfer_given_up says; SYP_EPEER, the other side published a place that cannot be. */
 int transfer_push(struct transfer *t);  /* sender: into buffers of the receiver's pool */
 int transfer_pull(struct transfer *t);  /* receiver: out of buffers in the sender's pool */
 int transfer_chunk(struct transfer *t); /* the next chunk: the sender into, the receiver out of, the staging area */
 int transfer_unpack(struct transfer *t, unsigned cell); /* receiver: out of the sender's cell */
 
-/* Has the other side given up?  Behind copies from its memory: then they may be anything.  SYP_OK or SYP_EABORTED. */
+/* Has the other side given up?  Behind copies from its memory: then they may be anything.  SYP_OK, or: */
 int transfer_still(const struct transfer *t);
+/* The error of a transfer that the other side gave up: SYP_EABORTED; SYP_EPEER or SYP_ETIMEOUT with the third rank that made it do so. */
 int transfer_given_up(const struct transfer *t);
 int transfer_corrupt(const struct transfer *t, const char *field, uint64_t value);
 

@@ -163,12 +163,14 @@ static int operations(struct life *l) {
     return 0;
 }
 
-/* What needs no group tells nothing of the group; so the barrier behind it is what fails. */
+/* What needs no group tells nothing of the group; so the barrier behind it is what fails.  Its deadline is beyond those before it, or it would fail because of
+ * somebody who still waits for the victim there. */
 static void words(struct life *l, struct comm *c, int to, int from) {
     const struct coll *k = &l->w->coll;
+    int64_t soon = l->deadline / 4;
     uint64_t *word = l->words;
-    if (rma_put_signal(k, word + 1, l->outside, 32, word, 7, to) == SYP_OK) (void)signal_wait(k, word, SYP_EQ, 7, from, NULL, l->deadline);
-    if (channel_notify(c, to, 1) == SYP_OK) (void)channel_wait(c, from, 1, l->deadline);
+    if (rma_put_signal(k, word + 1, l->outside, 32, word, 7, to) == SYP_OK) (void)signal_wait(k, word, SYP_EQ, 7, from, NULL, soon);
+    if (channel_notify(c, to, 1) == SYP_OK) (void)channel_wait(c, from, 1, soon);
 }
 
 /* Everybody with everybody: buffers of each way to move them. */
@@ -333,11 +335,6 @@ static int is_missing(const struct plan *p) {
     return !strcmp(p->point, "attach.join") || !strcmp(p->point, "rejoin.join");
 }
 
-/* A transfer breaks its pair only: who is not the victim's partner is told by its own partner, which has given up. */
-static int between_two(const struct plan *p) {
-    return !strncmp(p->point, "transfer.", 9) || !strncmp(p->point, "nap.", 4) || !strncmp(p->point, "signal.", 7);
-}
-
 static void judge_kill(const struct plan *p, const struct told *t, const struct ranks *r, int victim_pid) {
     for (int k = 0; k < N; k++) {
         if (k == p->victim) continue;
@@ -346,10 +343,10 @@ static void judge_kill(const struct plan *p, const struct told *t, const struct 
         if (!seen && may_succeed(p) && r->status[k] == 0) continue;
         int code = -(int)load_relaxed((atom32 *)&t->by[k].code);
         int joining = !strcmp(t->by[k].operation, "init") || !strcmp(t->by[k].operation, "rejoin");
-        int ok = CHECK(seen != 0) && CHECK(code == SYP_EPEER || (joining && code == SYP_EJOIN) || (between_two(p) && code == SYP_EABORTED)) &&
-                 CHECK((int)load_relaxed((atom32 *)&t->by[k].blamed) - 1 == p->victim || between_two(p)) &&
-                 CHECK(t->by[k].operation[0] != 0 && (joining || between_two(p) || load_relaxed((atom64 *)&t->by[k].sequence) > 0)) &&
-                 CHECK(joining || between_two(p) || load_relaxed((atom64 *)&t->by[k].pid) == (uint64_t)victim_pid);
+        int ok = CHECK(seen != 0) && CHECK(code == SYP_EPEER || (joining && code == SYP_EJOIN)) &&
+                 CHECK((int)load_relaxed((atom32 *)&t->by[k].blamed) - 1 == p->victim) &&
+                 CHECK(t->by[k].operation[0] != 0 && (joining || load_relaxed((atom64 *)&t->by[k].sequence) > 0)) &&
+                 CHECK(joining || load_relaxed((atom64 *)&t->by[k].pid) == (uint64_t)victim_pid);
         if (!ok || (seen > struck + 50 * NS_PER_MS && !is_missing(p)))
             printf("rank %d killed at %s: rank %d after %.1f ms: %s %d: %s\n", p->victim, p->point, k, (double)(seen - struck) / 1e6,
                    t->by[k].operation, code, t->by[k].text);
@@ -359,18 +356,24 @@ static void judge_kill(const struct plan *p, const struct told *t, const struct 
     }
 }
 
+/* Between two, whoever waits for a rank that waits for the victim is right to name that one. */
+static int names_who_is_behind(const struct plan *p, const struct told *t, int rank) {
+    char victim[16];
+    int blamed = (int)load_relaxed((atom32 *)&t->by[rank].blamed) - 1;
+    int between_two = !strncmp(p->point, "transfer.", 9) || !strncmp(p->point, "nap.", 4);
+    snprintf(victim, sizeof victim, "%d", p->victim);
+    return blamed == p->victim || strstr(t->by[rank].text, victim) || (between_two && blamed >= 0 && blamed != rank);
+}
+
 static void judge_stop(const struct plan *p, const struct told *t) {
     int longest = 0;
     for (int k = 0; k < N; k++) {
         if (k == p->victim || (may_succeed(p) && !load_acquire((atom64 *)&t->by[k].seen_at))) continue;
         int code = -(int)load_relaxed((atom32 *)&t->by[k].code);
-        int named = (int)load_relaxed((atom32 *)&t->by[k].blamed) - 1 == p->victim;
         int joining = !strcmp(t->by[k].operation, "init") || !strcmp(t->by[k].operation, "rejoin");
         int percent = (int)(load_relaxed((atom64 *)&t->by[k].took) * 100 / (uint64_t)(joining ? JOIN_DEADLINE : STOP_DEADLINE));
-        char victim[16];
-        snprintf(victim, sizeof victim, "%d", p->victim);
-        int ok = CHECK(code == SYP_ETIMEOUT || code == SYP_EJOIN || code == SYP_EBUSY || (between_two(p) && code == SYP_EABORTED)) &&
-                 CHECK(named || between_two(p) || strstr(t->by[k].text, victim)) &&
+        int ok = CHECK(code == SYP_ETIMEOUT || code == SYP_EJOIN || code == SYP_EBUSY) &&
+                 CHECK(names_who_is_behind(p, t, k)) &&
                  CHECK(percent <= 120);
         if (percent > longest) longest = percent;
         if (!ok) printf("rank %d stopped at %s: rank %d: %s %d after %d %%: %s\n", p->victim, p->point, k, t->by[k].operation, code, percent, t->by[k].text);

@@ -24,14 +24,6 @@ int find_other_group(const char *call, const syp_comm *handle, struct comm **out
 
 #define CALL_UNUSABLE "the syp_call is not usable: its size is too small or its timeout_ns negative"
 
-int find_call(const char *call, const syp_comm *handle, const syp_call *options, struct comm **out, int64_t *timeout_ns) {
-    int rc = find_group(call, handle, out);
-    *timeout_ns = 0;
-    if (rc != SYP_OK || !options) return rc;
-    *timeout_ns = options->size < sizeof *options || options->timeout_ns < 0 ? -1 : options->timeout_ns;
-    return SYP_OK;
-}
-
 int syp_comm_create(syp_comm *parent, const int *ranks, int n, syp_comm **out) {
     struct comm *p = NULL, *made = NULL;
     int rc = find_group("comm_create", parent, &p);

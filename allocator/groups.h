@@ -16,6 +16,10 @@ static inline int find_group(const char *call, const syp_comm *handle, struct co
     return SYP_OK;
 }
 /* And the timeout; < 0: the options are not usable, which is refused where the other members learn of it. */
-int find_call(const char *call, const syp_comm *handle, const syp_call *options, struct comm **out, int64_t *timeout_ns);
+static inline int find_call(const char *call, const syp_comm *handle, const syp_call *options, struct comm **out, int64_t *timeout_ns) {
+    *timeout_ns = 0;
+    if (options) *timeout_ns = options->size < sizeof *options || options->timeout_ns < 0 ? -1 : options->timeout_ns;
+    return find_group(call, handle, out);
+}
 
 #endif

@@ -24,15 +24,14 @@
 
 #define COMM_SLOTS 128
 #define MAIL_BYTES 2048
-#define MAIL_HEAD 32
-#define MAIL_TAIL 32
+#define MAIL_HEAD 24 /* so that 40 bytes of data share its cache line */
+#define MAIL_TAIL 40
 #define MAIL_DATA (MAIL_BYTES - MAIL_HEAD - MAIL_TAIL) /* bytes that travel with the first phase */
 
 /* The members ask for the same if and only if these words are equal (but for 1 in 2^64, of symmetric calls that differ). */
 struct mail_call {
     uint64_t what;  /* kind | dtype << 8 | op << 16 | -error << 24 | root + 1 << 32: mail_what */
-    uint64_t count; /* elements, or bytes, or a digest of a list of them */
-    uint64_t token; /* of the group and of the symmetric calls made so far */
+    uint64_t token; /* of the group, the count and the symmetric calls made so far: mail_token */
 };
 
 /* Plain memory but for the stamp: written before its release, read after its acquire. */
@@ -40,8 +39,8 @@ struct mail {
     _Alignas(CACHE_LINE) atom64 stamp; /* release: comm_publish.  acquire: wait_reached */
     struct mail_call call;
     uint8_t data[MAIL_DATA]; /* small payload, or struct mail_buffers */
-    /* read only when the calls differ */
-    uint64_t comm_id, sequence, symm_calls, total;
+    /* read only when the calls differ; count: elements, or bytes, or a digest of a list of them */
+    uint64_t comm_id, sequence, symm_calls, total, count;
 };
 _Static_assert(sizeof(struct mail) == MAIL_BYTES, "head, data, tail");
 

@@ -13,10 +13,10 @@
 /* Arguments as of the public function of that kind; those it does not have are 0. */
 struct call {
     int kind; /* OP_* */
+    int dtype, op, root;
     const void *send;
     void *recv;
     size_t count; /* or bytes */
-    int dtype, op, root;
     size_t rows, send_stride, recv_stride;
     const size_t *send_lens, *send_offs, *recv_lens, *recv_offs; /* of the v forms; counts and lens of reduce_scatterv and allgatherv are send_lens */
 };

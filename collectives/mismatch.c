@@ -21,7 +21,7 @@ static struct asked asked_by(const struct request *r, int member) {
                           .op = (int)(what >> 16 & 0xff),
                           .error = -(int)(what >> 24 & 0xff),
                           .root = (int)(what >> 32) - 1,
-                          .count = mail->call.count,
+                          .count = mail->count,
                           .total = mail->total};
 }
 

@@ -13,15 +13,18 @@ static inline uint64_t mail_what(int kind, int dtype, int op, int error, int roo
            (uint64_t)(uint32_t)(root + 1) << 32;
 }
 
-/* Everything of the mail of the operation begun last, but its data.  count: see struct mail_call.  total: in words for people, bytes. */
+/* What the count adds to a token: different counts never the same. */
+static inline uint64_t mail_token(uint64_t count) { return count * 0x9e3779b97f4a7c15ull; }
+
+/* Everything of the mail of the operation begun last, but its data.  count: see struct mail.  total: in words for people, bytes. */
 static inline struct mail *post_address(struct comm *c, uint64_t what, uint64_t count, uint64_t total) {
     struct mail *mail = comm_mail(c);
-    mail->call.what = what;
-    mail->call.count = count;
-    mail->call.token = symm_glance(c->coll->symm, &mail->symm_calls) ^ (c->token + c->sequence * 0x9e3779b97f4a7c15ull);
     mail->comm_id = c->id;
     mail->sequence = c->sequence;
     mail->total = total;
+    mail->count = count;
+    mail->call.what = what;
+    mail->call.token = symm_glance(c->coll->symm, &mail->symm_calls) ^ (c->token + c->sequence) ^ mail_token(count);
     return mail;
 }
 

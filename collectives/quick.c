@@ -19,9 +19,11 @@
 
 /* What travels in our mail. */
 struct parcel {
-    uint64_t what, count, total;
-    const void *data;
-    size_t len;
+    uint64_t what;
+    size_t total;     /* bytes of the operation */
+    const void *data; /* ours, */
+    size_t len;       /* so many bytes */
+    int from;         /* whose data we take; -1 = everybody's, of len bytes each */
 };
 
 /* memcpy without the way to it. */
@@ -42,68 +44,117 @@ static int apart(const void *a, const void *b, size_t len) {
     return (uintptr_t)a + len <= (uintptr_t)b || (uintptr_t)b + len <= (uintptr_t)a;
 }
 
-/* 1 = small, and nothing to refuse. */
-static int parcel_of(const struct comm *c, const struct call *call, struct parcel *p) {
-    size_t count = call->count, len = count;
-    int dtype = 0, op = 0, root = -1, gives = 1;
-    switch (call->kind) {
-    case OP_BARRIER:
-        break;
-    case OP_BROADCAST:
-        root = call->root;
-        gives = root == c->me;
-        if (root < 0 || root >= c->n || len > MAIL_DATA || !call->recv) return 0;
-        p->data = call->recv;
-        break;
-    case OP_ALLREDUCE:
-        dtype = call->dtype;
-        op = call->op;
-        if (count > MAIL_DATA || !reduce_size(dtype) || !reduce_op_known(op)) return 0;
-        len = count * reduce_size(dtype);
-        if (len > c->coll->mail_max || !call->send || !call->recv) return 0;
-        if (call->send != call->recv && !apart(call->send, call->recv, len)) return 0;
-        p->data = call->send;
-        break;
-    default:
-        return 0;
-    }
-    p->what = mail_what(call->kind, dtype, op, SYP_OK, root);
-    p->count = count;
-    p->total = len;
-    p->len = gives ? len : 0;
+static inline int reduction_of(const struct comm *c, const struct call *call, struct parcel *p) {
+    if (call->count > MAIL_DATA || !reduce_size(call->dtype) || !reduce_op_known(call->op)) return 0;
+    p->len = p->total = call->count * reduce_size(call->dtype);
+    if (p->len > c->coll->mail_max || !call->send || !call->recv) return 0;
+    if (call->send != call->recv && !apart(call->send, call->recv, p->len)) return 0;
+    p->what = mail_what(OP_ALLREDUCE, call->dtype, call->op, SYP_OK, -1);
+    p->data = call->send;
+    p->from = -1;
     return 1;
 }
 
+static inline int part_of_all(const struct comm *c, const struct call *call, struct parcel *p) {
+    if (!call->count || call->count > MAIL_DATA || !call->send || !call->recv) return 0;
+    p->len = call->count;
+    p->total = p->len * (size_t)c->n;
+    const char *own = (const char *)call->recv + (size_t)c->me * p->len;
+    if (call->send != own && ((uintptr_t)call->send + p->len > (uintptr_t)call->recv && (uintptr_t)call->recv + p->total > (uintptr_t)call->send)) return 0;
+    p->what = mail_what(OP_ALLGATHER, 0, 0, SYP_OK, -1);
+    p->data = call->send;
+    p->from = -1;
+    return 1;
+}
+
+static inline int word_of_root(const struct comm *c, const struct call *call, struct parcel *p) {
+    if (call->root < 0 || call->root >= c->n || call->count > MAIL_DATA || !call->recv) return 0;
+    p->total = call->count;
+    p->len = call->root == c->me ? call->count : 0;
+    p->what = mail_what(OP_BROADCAST, 0, 0, SYP_OK, call->root);
+    p->data = call->recv;
+    p->from = call->root;
+    return 1;
+}
+
+/* 1 = small, and nothing to refuse. */
+static inline int parcel_of(const struct comm *c, const struct call *call, struct parcel *p) {
+    switch (call->kind) {
+    case OP_BARRIER:
+        *p = (struct parcel){.what = mail_what(OP_BARRIER, 0, 0, SYP_OK, -1)};
+        return 1;
+    case OP_ALLREDUCE:
+        return reduction_of(c, call, p);
+    case OP_ALLGATHER:
+        return part_of_all(c, call, p);
+    case OP_BROADCAST:
+        return word_of_root(c, call, p);
+    default:
+        return 0;
+    }
+}
+
+/* The lines behind the first of a mail that has most likely been written by now: they come together with the first, not after it. */
+static inline void fetch_rest(const struct mail *mail, size_t len) {
+    for (size_t at = 64; at < MAIL_HEAD + len; at += 64)
+        __builtin_prefetch((const char *)mail + at);
+}
+
 /* 1 = all members have posted, and want the same as we. */
-static int all_agree(struct comm *c) {
+static inline int all_agree(struct comm *c, const struct parcel *p) {
     const struct mail_call *mine = &comm_mail(c)->call;
-    int looks = c->coll->peers->crowded ? LOOKS_CROWDED : LOOKS, hasty = c->coll->peers->crowded ? 0 : LOOKS - LOOKS_HASTY;
+    int crowded = c->coll->peers->crowded, looks = crowded ? LOOKS_CROWDED : LOOKS, hasty = crowded ? 0 : LOOKS - LOOKS_HASTY;
+    uint64_t differs = 0;
     for (int m = 0; m < c->n; m++) {
         if (m == c->me) continue;
-        while (!wait_reached(c, m, c->phase)) {
+        const struct mail *his = comm_mail_of(c, m);
+        if (p->from < 0)
+            fetch_rest(his, p->len);
+        else if (p->from == m)
+            fetch_rest(his, p->total);
+        while (load_acquire((atom64 *)&his->stamp) < c->phase) { /* wait_reached */
             if (looks-- == 0) return 0;
             if (looks < hasty) cpu_relax();
         }
+        differs |= (his->call.what ^ mine->what) | (his->call.token ^ mine->token);
     }
-    uint64_t differs = 0;
     fence_light(c->coll); /* as in wait_aborted */
-    for (int m = 0; m < c->n; m++) {
-        const struct mail_call *his = &comm_mail_of(c, m)->call;
-        differs |= (his->what ^ mine->what) | (his->count ^ mine->count) | (his->token ^ mine->token);
+    for (int m = 0; m < c->n; m++)
         differs |= load_acquire((atom64 *)&c->member[m].slot->abort_group) > c->id; /* pairs with announce_break */
-    }
     return differs == 0;
 }
 
-static void unpack(const struct comm *c, const struct call *call, const struct parcel *p) {
-    if (call->kind == OP_BROADCAST) {
-        if (c->me != call->root) copy_small(call->recv, comm_mail_of(c, call->root)->data, p->total);
-    } else if (call->kind == OP_ALLREDUCE) {
-        const char *src[MAX_WORLD];
-        char *dst = call->recv;
-        for (int m = 0; m < c->n; m++)
-            src[m] = (const char *)comm_mail_of(c, m)->data;
+/* A mail may be read beyond its data: so the smallest sums are whole vectors. */
+#define SMALL 64
+
+static inline void reduce_mails(const struct comm *c, const struct call *call, size_t len) {
+    const char *src[MAX_WORLD];
+    char *dst = call->recv, small[SMALL];
+    for (int m = 0; m < c->n; m++)
+        src[m] = (const char *)comm_mail_of(c, m)->data;
+    if (len >= SMALL) {
         reduce_push(&dst, 1, src, c->n, call->count, call->dtype, call->op);
+        return;
+    }
+    dst = small;
+    reduce_push(&dst, 1, src, c->n, SMALL / reduce_size(call->dtype), call->dtype, call->op);
+    copy_small(call->recv, small, len);
+}
+
+static inline void unpack(const struct comm *c, const struct call *call, const struct parcel *p) {
+    switch (call->kind) {
+    case OP_ALLREDUCE:
+        reduce_mails(c, call, p->len);
+        break;
+    case OP_ALLGATHER:
+        for (int m = 0; m < c->n; m++) {
+            char *to = (char *)call->recv + (size_t)m * p->len;
+            if (m != c->me || to != call->send) copy_small(to, comm_mail_of(c, m)->data, p->len);
+        }
+        break;
+    case OP_BROADCAST:
+        if (c->me != call->root) copy_small(call->recv, comm_mail_of(c, call->root)->data, p->total);
+        break;
     }
 }
 
@@ -111,8 +162,10 @@ static void count_done(const struct comm *c, const struct call *call, uint64_t t
     struct stats_shard *own = stats_own();
     if (own) {
         stats_bump(own, STAT_OPS);
-        stats_raise_own(own, STAT_OP_BYTES, total);
-        stats_raise_own(own, STAT_MAILED, total != 0);
+        if (total) {
+            stats_raise_own(own, STAT_OP_BYTES, total);
+            stats_bump(own, STAT_MAILED);
+        }
     } else {
         stats_add(STAT_OPS, 1);
         stats_add(STAT_OP_BYTES, total);
@@ -122,16 +175,15 @@ static void count_done(const struct comm *c, const struct call *call, uint64_t t
 }
 
 int quick_run(struct comm *c, const struct call *call, int *posted) {
-    struct parcel p = {0};
-    *posted = 0;
+    struct parcel p;
     if (!parcel_of(c, call, &p)) return 0;
     (void)comm_begin(c);
-    struct mail *mail = post_address(c, p.what, p.count, p.total);
-    copy_small(mail->data, p.data, p.len);
+    struct mail *mail = post_address(c, p.what, call->count, p.total);
+    if (p.len) copy_small(mail->data, p.data, p.len);
     post_deliver(c, call->kind);
     post_prepare_next(c, p.len);
     *posted = 1;
-    if (!all_agree(c)) return 0;
+    if (!all_agree(c, &p)) return 0;
     c->symm_agreed = mail->symm_calls;
     if (p.total) unpack(c, call, &p);
     count_done(c, call, p.total);

@@ -17,22 +17,13 @@
 
 static const struct {
     const char *name;
-    size_t size;
     int is_float;
-} types[REDUCE_TYPES] = {{"float64", 8, 1}, {"float32", 4, 1}, {"float16", 2, 1}, {"bfloat16", 2, 1}, {"int32", 4, 0},
-                         {"int64", 8, 0},   {"int8", 1, 0},    {"uint8", 1, 0},   {"uint32", 4, 0},   {"uint64", 8, 0}};
+} types[REDUCE_TYPES] = {{"float64", 1}, {"float32", 1}, {"float16", 1}, {"bfloat16", 1}, {"int32", 0}, {"int64", 0}, {"int8", 0}, {"uint8", 0},
+                         {"uint32", 0}, {"uint64", 0}};
 static const char *const ops[REDUCE_OPS] = {"sum", "min", "max", "prod", "avg"};
 
 static int type_known(int dtype) {
     return dtype >= 1 && dtype <= REDUCE_TYPES;
-}
-
-size_t reduce_size(int dtype) {
-    return type_known(dtype) ? types[dtype - 1].size : 0;
-}
-
-int reduce_op_known(int op) {
-    return op >= 1 && op <= REDUCE_OPS;
 }
 
 const char *reduce_dtype_name(int dtype) {

@@ -13,8 +13,12 @@
 #include "allocator/sympool.h"
 
 /* Bytes of an element, 0 = no such type. */
-size_t reduce_size(int dtype);
-int reduce_op_known(int op);
+static inline size_t reduce_size(int dtype) {
+    static const uint8_t size[] = {0, 8, 4, 2, 2, 4, 8, 1, 1, 4, 8}; /* from SYP_FLOAT64 on */
+    _Static_assert(sizeof size == SYP_UINT64 + 1, "of every type");
+    return (unsigned)dtype < sizeof size ? size[dtype] : 0;
+}
+static inline int reduce_op_known(int op) { return op >= SYP_SUM && op <= SYP_AVG; }
 const char *reduce_dtype_name(int dtype);
 const char *reduce_op_name(int op);
 

@@ -37,8 +37,7 @@ int request_unusable(struct comm *c, const char *call) {
     return comm_check_own_life(c, call);
 }
 
-/* Something is unusual about a group that this thread has taken: requests come first, or it is of no use. */
-static __attribute__((noinline)) int take_slowly(struct comm *c, int kind) {
+int request_take_slowly(struct comm *c, int kind) {
     int rc = request_unusable(c, op_name(kind));
     if (rc == SYP_OK && c->pending) {
         queue_complete(c, UINT64_MAX);
@@ -49,21 +48,10 @@ static __attribute__((noinline)) int take_slowly(struct comm *c, int kind) {
     return err_operation(op_name(kind));
 }
 
-static __attribute__((noinline)) int taken_already(const struct comm *c, int kind) {
+int request_taken_already(const struct comm *c, int kind) {
     err_set(SYP_EBUSY, "%s on group %d: another thread of this rank is inside an operation of this group; use one group per "
                        "thread", op_name(kind), c->slot);
     return err_operation(op_name(kind));
-}
-
-int request_take(struct comm *c, int kind) {
-    uint32_t idle = 0;
-    if (!cas_acquire(&c->busy, &idle, 1)) return taken_already(c, kind); /* pairs with request_release */
-    return __builtin_expect(comm_ready(c), 1) ? SYP_OK : take_slowly(c, kind);
-}
-
-void request_release(struct comm *c) {
-    store_release(&c->own->inside, 0); /* pairs with comm_inside_of */
-    store_release(&c->busy, 0);        /* pairs with request_take */
 }
 
 void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns, int posted) {
@@ -224,8 +212,8 @@ static int look_closely(struct request *r) {
     for (int m = 0; m < c->n; m++) {
         const struct mail *his = comm_mail_of(c, m);
         if (his->comm_id != c->id || his->sequence != r->sequence) return stale_mail(r, m, his);
-        if (his->call.what != mine->call.what || his->call.count != mine->call.count) verdict |= CALLS_DIFFER;
-        if (his->call.token != mine->call.token) verdict |= SYMM_DIFFERS;
+        if (his->call.what != mine->call.what || his->count != mine->count) verdict |= CALLS_DIFFER;
+        if ((his->call.token ^ mail_token(his->count)) != (mine->call.token ^ mail_token(mine->count))) verdict |= SYMM_DIFFERS;
         if ((his->call.what & 0xff) == OP_FINALIZE) finalizing = 1;
         c->member[m].symm_calls = his->symm_calls;
     }
@@ -239,7 +227,7 @@ static int compare_mails(struct request *r) {
     uint64_t differs = 0;
     for (int m = 0; m < c->n; m++) {
         const struct mail_call *his = &comm_mail_of(c, m)->call;
-        differs |= (his->what ^ mine->call.what) | (his->count ^ mine->call.count) | (his->token ^ mine->call.token);
+        differs |= (his->what ^ mine->call.what) | (his->token ^ mine->call.token);
     }
     if (__builtin_expect(differs != 0, 0)) return look_closely(r);
     c->symm_agreed = mine->symm_calls;

@@ -88,10 +88,20 @@ static inline uint64_t comm_begin(struct comm *c) {
     return ++c->sequence;
 }
 
+/* Another thread has it: SYP_EBUSY.  And: something is unusual about a group that this thread has taken: requests come first, or it is of no use. */
+int request_taken_already(const struct comm *c, int kind);
+int request_take_slowly(struct comm *c, int kind);
 /* Take the group for this thread, and complete the requests in its queue: SYP_EBUSY, SYP_ESTATE (destroyed), the group's own error when it is broken.  And
  * give it back. */
-int request_take(struct comm *c, int kind);
-void request_release(struct comm *c);
+static inline int request_take(struct comm *c, int kind) {
+    uint32_t idle = 0;
+    if (__builtin_expect(!cas_acquire(&c->busy, &idle, 1), 0)) return request_taken_already(c, kind); /* pairs with request_release */
+    return __builtin_expect(comm_ready(c), 1) ? SYP_OK : request_take_slowly(c, kind);
+}
+static inline void request_release(struct comm *c) {
+    store_release(&c->own->inside, 0); /* pairs with comm_inside_of */
+    store_release(&c->busy, 0);        /* pairs with request_take */
+}
 /* Number an operation of a group that is taken.  timeout_ns: 0 = default, < 0 = the caller's options were not usable.  posted: quick.c has done so,
  * and has posted our mail. */
 void request_number(struct request *r, struct comm *c, int kind, int64_t timeout_ns, int posted);

@@ -198,7 +198,7 @@ static int up_pool(struct world *w) {
     w->pool->shared = 1;
     w->pool->rank = w->who.rank;
     w->region_conf.at = peers_pool_place(&w->peers);
-    int rc = pool_open(w->pool, &w->region_conf, (int)conf_int(CONF_CACHE));
+    int rc = pool_open(w->pool, &w->region_conf, (int)conf_int(CONF_CACHE), w->process);
     if (rc != SYP_OK) {
         store_release(&w->pool->state, POOL_FREE); /* nothing was opened; pairs with pool_new */
         w->pool = NULL;
@@ -303,8 +303,7 @@ static void down_addresses(struct world *w) {
 
 static int up_addresses(struct world *w) {
     if (!w->process) return SYP_OK;
-    int rc = pool_map(w->pool);
-    if (rc == SYP_OK) rc = map_peer_addresses(w);
+    int rc = map_peer_addresses(w);
     if (rc != SYP_OK) down_addresses(w);
     return rc;
 }

@@ -32,11 +32,27 @@ struct pool *pool_new(void) {
     return NULL;
 }
 
-int pool_open(struct pool *p, const struct region_conf *conf, int cache_on) {
+/* Enter the pool's addresses into the map, so that pool_find knows them. */
+static int map_pool(struct pool *p) {
+    struct addr_range range = {(uintptr_t)p->region.mem.base, p->region.len, RANGE_POOL, p->rank, p};
+    int rc = addrmap_add(&range);
+    if (rc == SYP_OK) p->mapped = 1;
+    return rc;
+}
+
+static void unmap_pool(struct pool *p) {
+    if (p->mapped) addrmap_remove((uintptr_t)p->region.mem.base);
+    p->mapped = 0;
+}
+
+int pool_open(struct pool *p, const struct region_conf *conf, int cache_on, int mapped) {
     int rc = region_open(&p->region, conf);
     if (rc != SYP_OK) return rc;
-    rc = heap_init(&p->heap, &p->region, cache_on);
+    /* before the heap is: a late caller of the pool before may be given a block at once, and free it */
+    if (mapped) rc = map_pool(p);
+    if (rc == SYP_OK) rc = heap_init(&p->heap, &p->region, cache_on);
     if (rc != SYP_OK) {
+        unmap_pool(p);
         region_close(&p->region);
         return rc;
     }
@@ -52,8 +68,7 @@ int pool_open(struct pool *p, const struct region_conf *conf, int cache_on) {
 }
 
 void pool_close(struct pool *p) {
-    if (p->mapped) addrmap_remove((uintptr_t)p->region.mem.base);
-    p->mapped = 0;
+    unmap_pool(p);
     store_release(&p->ready, 0); /* a fork that has its locks already is waited for here */
     symm_fini(&p->symm);
     heap_fini(&p->heap); /* from here on nobody who holds a lock of this pool looks at the region */
@@ -86,13 +101,6 @@ void pool_retire(struct pool *p) {
     pool_settle(p);
 }
 
-int pool_map(struct pool *p) {
-    struct addr_range range = {(uintptr_t)p->region.mem.base, p->region.len, RANGE_POOL, p->rank, p};
-    int rc = addrmap_add(&range);
-    if (rc == SYP_OK) p->mapped = 1;
-    return rc;
-}
-
 static struct pool *open_private(void) {
     fork_guard();
     struct pool *p = pool_new();
@@ -101,16 +109,15 @@ static struct pool *open_private(void) {
     syp_error kept = *err_record(); /* refusals on the way to success are no failure */
     for (uint64_t len = PRIVATE_MOST; rc != SYP_OK && len >= PRIVATE_LEAST; len /= 2) {
         struct region_conf conf = {.backend = &backend_host, .len = len, .chunk = 2 << 20, .name = "sympool private"};
-        rc = pool_open(p, &conf, 1);
+        rc = pool_open(p, &conf, 1, 1);
     }
     p->heap.private_memory = 1;
-    if (rc == SYP_OK) rc = pool_map(p);
     if (rc == SYP_OK) {
         *err_record() = kept;
         return p;
     }
     err_prefix("private memory");
-    pool_close(p);
+    store_release(&p->state, POOL_FREE); /* nothing was opened; pairs with pool_new */
     return NULL;
 }
 

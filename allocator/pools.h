@@ -34,17 +34,15 @@ struct pool {
 
 /* An unused entry, POOL_ACTIVE, zero; NULL with the record set. */
 struct pool *pool_new(void);
-/* Open region and heap as conf says.  The pool is the caller's to close. */
-int pool_open(struct pool *p, const struct region_conf *conf, int cache_on);
+/* Open region and heap as conf says; mapped: pool_find knows its addresses before the first block is handed out.  The pool is the caller's to close; on an
+ * error nothing is open. */
+int pool_open(struct pool *p, const struct region_conf *conf, int cache_on, int mapped);
 /* Everything given back.  For a pool without live blocks, or whose blocks nobody will use. */
 void pool_close(struct pool *p);
 /* Detached: close when no block is live, else keep it as memory of this process until the last free (pool_settle). */
 void pool_retire(struct pool *p);
 /* After a free: close the pool if it is retired and that was the last block.  Safe whatever became of the pool meanwhile. */
 void pool_settle(struct pool *p);
-
-/* Enter the pool's addresses into the map, so that pool_find knows them. */
-int pool_map(struct pool *p);
 
 /* The pool of this process that contains the address, NULL = foreign or a peer's. */
 static inline struct pool *pool_find(const void *p) {

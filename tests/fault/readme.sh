@@ -33,7 +33,7 @@ check "every rank has the sum" test "$(grep -c 'of 3: 3, neighbour has 3' "$dir/
 check "compile against the static library" $CC "$dir/example.c" -I "$dir/inst/include" -o "$dir/static" "$dir/inst/lib/libsympool.a"
 check "run it" "$dir/inst/bin/sympool-run" -n 2 "$dir/static"
 check "installed bench finds the library" "$dir/inst/bin/sympool-bench" --help
-for page in man1/sympool.1 man1/sympool-run.1 man7/sympool.7; do
+for page in man1/sympool.1 man1/sympool-run.1 man1/sympool-bench.1 man7/sympool.7; do
     check "man page $page" man -l --warnings "$dir/inst/share/man/$page"
 done
 exit $failed

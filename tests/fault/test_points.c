@@ -173,6 +173,12 @@ static void words(struct life *l, struct comm *c, int to, int from) {
     if (channel_notify(c, to, 1) == SYP_OK) (void)channel_wait(c, from, 1, soon);
 }
 
+/* What failed was not the world: who has not noticed learns of the victim from us, not of our end. */
+static void tell(struct life *l) {
+    while (coll_barrier(&l->w->coll.comm[WORLD_SLOT], l->deadline) == SYP_OK)
+        ;
+}
+
 /* Everybody with everybody: buffers of each way to move them. */
 static int pairs(struct life *l) {
     enum { HALF = COUNT * 2 };
@@ -187,8 +193,7 @@ static int pairs(struct life *l) {
         int rc = coll_sendrecv(c, &send, &recv, l->deadline);
         if (rc == SYP_OK) continue;
         report(l, rc);
-        while (coll_barrier(c, l->deadline) == SYP_OK) /* who is not the victim's partner just now learns of it from us, not from our end */
-            ;
+        tell(l);
         return REPORTED;
     }
     words(l, c, (c->me + 1) % N, (c->me + N - 1) % N);
@@ -259,7 +264,10 @@ static int live(struct ranks *r, struct life *l, int rank) {
     }
     memset(l->pool_buffer, 1, COUNT * 4);
     memset(l->outside, 1, COUNT * 4);
-    if ((rc = operations(l)) || (rc = pairs(l)) || (rc = failures(l)) || (rc = rejoin(l))) return rc;
+    if ((rc = operations(l)) || (rc = pairs(l))) return rc;
+    rc = failures(l);
+    if (rc == REPORTED && l->p->signal == SIGKILL) tell(l);
+    if (rc || (rc = rejoin(l))) return rc;
     CALL(l, world_detach(l->w));
     return 0;
 }

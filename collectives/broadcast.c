@@ -38,7 +38,7 @@ void setup_broadcast(struct request *r, const struct call *call) {
     r->moves = &broadcast_moves;
     r->send = r->recv = call->recv;
     r->count = r->units = call->count;
-    r->parts = 1;
+    r->parts = r->pipelined = 1;
     r->sources = is_root ? NOBODY : THE_ROOT;
     r->readers = is_root ? EVERYBODY : NOBODY;
     if (!r->error) r->error = call_root(r, call->root);

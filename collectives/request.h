@@ -58,6 +58,7 @@ struct request {
     uint8_t one_shot;     /* every member does the whole of it for itself */
     uint8_t always_staged; /* the others may not read our send buffer where it lies: we overwrite it meanwhile, or they do not learn the place */
     uint8_t mailed;       /* the data travels in the mails */
+    uint8_t pipelined;    /* one stages while others copy: rounds short enough for both to be busy */
     const void *data;     /* of request_meet: data_len bytes, at most MAIL_DATA */
     size_t data_len;
 

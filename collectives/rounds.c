@@ -36,11 +36,16 @@ static void stage(struct request *r, uint64_t at, uint64_t round) {
     if (r->at.send == AT_STAGED && left) r->moves->stage(r, at, left < r->chunk ? left : r->chunk, request_half(r, round));
 }
 
+#define PIPELINE 8            /* rounds that keep both ends of a pipeline busy */
+#define SHORT_ROUND (32u << 10) /* what a wait between two rounds is little against */
+
 /* Units of a staged round; the parts of a half begin at lines of their own where they are longer than that. */
 static uint64_t staged_chunk(const struct request *r) {
     const struct coll_conf *conf = &r->c->coll->conf;
-    uint64_t half = staging_half(r);
+    uint64_t half = staging_half(r), most = r->pipelined ? r->total / PIPELINE : half;
     if (conf->chunk && conf->chunk < half && conf->chunk >= coll_least_staging(r->c->n)) half = conf->chunk;
+    if (most < SHORT_ROUND) most = SHORT_ROUND;
+    if (most < half) half = most;
     uint64_t part = half / r->parts;
     if (part > CACHE_LINE) part = round_down(part, CACHE_LINE);
     return part / r->unit;

@@ -12,8 +12,8 @@
  * the same bits.
  */
 #include "collectives/call.h"
+#include "collectives/parts.h"
 #include "collectives/reduce.h"
-#include "collectives/share.h"
 #include "pool/base/os.h"
 #include "pool/base/status.h"
 
@@ -90,8 +90,8 @@ static void take(struct request *r, const char *half) {
     uint64_t begin, len, size = r->unit, n = rounds_now(r);
     own_slice(r, n, &begin, &len);
     char *recv = (char *)r->recv + r->done * size;
-    share_copy(&r->c->coll->crew, recv, half, begin * size);
-    share_copy(&r->c->coll->crew, recv + (begin + len) * size, half + (begin + len) * size, (n - begin - len) * size);
+    part_deliver(r, recv, half, begin * size);
+    part_deliver(r, recv + (begin + len) * size, half + (begin + len) * size, (n - begin - len) * size);
 }
 
 static const struct op_moves push_moves = {.pack = pack, .unpack = unpack, .stage = stage, .move = push, .take = take};
@@ -138,7 +138,7 @@ static int fetch(struct request *r) {
         if (m == r->c->me || len == 0) continue;
         const char *from = request_target(r, m, (r->done + begin) * size, begin * size, len * size);
         if (!from) return request_corrupt(r, m, "receive offset", r->c->member[m].at.recv);
-        share_copy(&r->c->coll->crew, (char *)r->recv + (r->done + begin) * size, from, len * size);
+        part_deliver(r, (char *)r->recv + (r->done + begin) * size, from, len * size);
     }
     return SYP_OK;
 }

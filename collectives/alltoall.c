@@ -21,7 +21,7 @@ static int copy_parts(struct request *r) {
         int m = (me + i) % n;
         const char *from = part_source(r, m, begin + r->done, staged_at, len);
         if (!from) return request_corrupt(r, m, "send offset", r->c->member[m].at.send);
-        part_copy(r, (char *)r->recv + part_begin(r, m) + r->done, from, len);
+        part_deliver(r, (char *)r->recv + part_begin(r, m) + r->done, from, len);
         TEST_POINT("alltoall.copied");
     }
     return SYP_OK;

@@ -169,14 +169,14 @@ static const char *source(const struct request *r, int m, uint64_t len) {
 
 static int copy_parts(struct request *r) {
     int n = r->c->n, me = r->c->me;
-    if (r->done == 0 && r->lens[me]) part_copy(r, (char *)r->recv + r->recv_offs[me], (const char *)r->send + r->send_offs[me], r->lens[me]);
+    if (r->done == 0 && r->lens[me]) part_deliver(r, (char *)r->recv + r->recv_offs[me], (const char *)r->send + r->send_offs[me], r->lens[me]);
     for (int i = 1; i < n; i++) {
         int m = (me + i) % n;
         uint64_t len = part_clip(r->recv_lens[m], r->done, rounds_now(r));
         if (!len) continue;
         const char *from = source(r, m, len);
         if (!from) return request_corrupt(r, m, "send offset", r->c->member[m].at.send);
-        part_copy(r, (char *)r->recv + r->recv_offs[m] + r->done, from, len);
+        part_deliver(r, (char *)r->recv + r->recv_offs[m] + r->done, from, len);
         TEST_POINT("alltoallv.copied");
     }
     return SYP_OK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Broadcast.  Small: the data travels in the root's mail.  Else everybody copies from where it lies, in the root's pool or its staging area. */
 #include "collectives/call.h"
-#include "collectives/share.h"
+#include "collectives/parts.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 
@@ -24,7 +24,7 @@ static int move(struct request *r) {
         uint64_t n = rounds_now(r);
         const char *from = request_source(r, r->root, r->done, 0, n);
         if (!from) return request_corrupt(r, r->root, "offset", r->c->member[r->root].at.send);
-        share_copy(&r->c->coll->crew, (char *)r->recv + r->done, from, n);
+        part_deliver(r, (char *)r->recv + r->done, from, n);
     }
     TEST_POINT("broadcast.copied");
     return SYP_OK;

@@ -14,7 +14,7 @@ static int copy_part(struct request *r, int from, uint64_t at, uint64_t staged_a
     char *to = (char *)r->recv + part + r->done;
     const char *source = part_source(r, from, at + r->done, staged_at, n);
     if (!source) return request_corrupt(r, from, "send offset", r->c->member[from].at.send);
-    if (to != source) part_copy(r, to, source, n); /* the same: in place */
+    if (to != source) part_deliver(r, to, source, n); /* the same: in place */
     TEST_POINT("gather.copied");
     return SYP_OK;
 }

@@ -37,6 +37,19 @@ static inline void part_copy(const struct request *r, void *to, const void *from
     if (len) share_copy(&r->c->coll->crew, to, from, len);
 }
 
+/*
+ * The same into the caller's own buffer: past the caches when the message is too large to be there still when it is read.  Measured with 2 ranks, each on a
+ * processor with 512 KiB of second-level cache: 8 to 30 % less time from there on, a loss below.  Staging areas stay in the caches, and gain later.
+ */
+#define STREAM_FROM (4u << 20)
+#define STREAM_STAGED_FROM (8u << 20)
+static inline void part_deliver(const struct request *r, void *to, const void *from, uint64_t len) {
+    if (r->total >= (r->staged_any ? STREAM_STAGED_FROM : STREAM_FROM))
+        share_stream(&r->c->coll->crew, to, from, len);
+    else
+        part_copy(r, to, from, len);
+}
+
 /* Where to read a member's bytes: request_source, or its mail. */
 static inline const char *part_source(const struct request *r, int member, uint64_t at, uint64_t staged_at, uint64_t len) {
     return r->mailed && member != r->c->me ? (const char *)request_mail(r, member) + at : request_source(r, member, at, staged_at, len);

@@ -53,6 +53,7 @@ void share_reduce(struct crew *c, char *const *dst, int n_dst, const char *const
 }
 
 struct copy {
+    void (*how)(void *dst, const void *src, size_t len);
     char *dst;
     const char *src;
     size_t len;
@@ -62,16 +63,27 @@ static void copy_part(void *arg, unsigned part, unsigned parts) {
     const struct copy *copy = arg;
     size_t begin, n;
     range_of(copy->len, 1, part, parts, &begin, &n);
-    memcpy(copy->dst + begin, copy->src + begin, n);
+    copy->how(copy->dst + begin, copy->src + begin, n);
+}
+
+static void plain(void *dst, const void *src, size_t len) {
+    memcpy(dst, src, len);
+}
+
+static void run_copy(struct crew *c, struct copy copy) {
+    unsigned parts = parts_of(c, copy.len);
+    if (parts == 1)
+        copy.how(copy.dst, copy.src, copy.len);
+    else
+        crew_run(c, copy_part, &copy, parts);
 }
 
 void share_copy(struct crew *c, void *dst, const void *src, size_t len) {
-    unsigned parts = parts_of(c, len);
-    struct copy copy = {dst, src, len};
-    if (parts == 1)
-        memcpy(dst, src, len);
-    else
-        crew_run(c, copy_part, &copy, parts);
+    run_copy(c, (struct copy){plain, dst, src, len});
+}
+
+void share_stream(struct crew *c, void *dst, const void *src, size_t len) {
+    run_copy(c, (struct copy){copy_stream, dst, src, len});
 }
 
 struct rows {

@@ -187,5 +187,6 @@ int quick_run(struct comm *c, const struct call *call, int *posted) {
     c->symm_agreed = mail->symm_calls;
     if (p.total) unpack(c, call, &p);
     count_done(c, call, p.total);
+    if (__builtin_expect(stats_sampled(c->sequence), 0)) comm_sample_end(c, call->kind, p.total);
     return 1;
 }

@@ -6,6 +6,7 @@
  * step also after a refused call.
  */
 #include "collectives/request.h"
+#include "bootstrap/crowd.h"
 #include "bootstrap/transport.h"
 #include "collectives/post.h"
 #include "collectives/queue.h"
@@ -102,7 +103,9 @@ void comm_sample_begin(struct comm *c) {
 }
 
 void comm_sample_end(const struct comm *c, int kind, uint64_t bytes) {
-    stats_latency((enum stats_op_kind)kind, bytes, os->now() - c->began);
+    uint64_t now = os->now();
+    stats_latency((enum stats_op_kind)kind, bytes, now - c->began);
+    crowd_look(c->coll->peers, now); /* also a rank that never waits is to tell where it may run */
 }
 
 /* Of a blocking call; how long a non-blocking one takes is up to the program that tests it. */

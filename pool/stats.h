@@ -47,7 +47,8 @@
     X(STAT_HEAP_DAMAGE, "heap_damage", STATS_COUNTER, STATS_UNIT_COUNT, "pieces of damage that the debug mode found")    \
     X(STAT_PURGED, "purged", STATS_COUNTER, STATS_UNIT_BYTES, "free memory given back to the system")                    \
     X(STAT_MAILED, "mailed_ops", STATS_COUNTER, STATS_UNIT_COUNT, "collectives whose data travelled with the first flag") \
-    X(STAT_ONE_SHOT, "one_shot_ops", STATS_COUNTER, STATS_UNIT_COUNT, "larger reductions that every member did as a whole")
+    X(STAT_ONE_SHOT, "one_shot_ops", STATS_COUNTER, STATS_UNIT_COUNT, "larger reductions that every member did as a whole") \
+    X(STAT_CROWDED, "crowded", STATS_GAUGE, STATS_UNIT_COUNT, "1 = ranks outnumber their processors: a wait yields at once")
 
 enum stats_id {
 #define X(id, name, kind, unit, help) id,

@@ -184,7 +184,9 @@ static int up_windows(struct world *w) {
                                   .control_first = coll_board_first(),
                                   .exchange_len = coll_exchange_size(w->coll_conf.staging),
                                   .max_data_len = round_up(conf_size(CONF_MAX_LOCAL_MEM_SIZE), os_page_size()),
-                                  .max_ranks = (int)conf_int(CONF_MAX_WORLD)};
+                                  .max_ranks = (int)conf_int(CONF_MAX_WORLD),
+                                  .nodes = w->placed ? w->place.nodes : NULL,
+                                  .max_node = w->place.max_node};
     return peers_reserve(&w->peers, &w->roster, w->who.rank, &layout);
 }
 

@@ -27,7 +27,7 @@ struct control_head {
     int32_t rank, pid;
     uint32_t generation;
     uint32_t body_off; /* of the collectives' part */
-    uint64_t processors[CONTROL_PROCESSORS / 64]; /* mask of those it may run on; written before the descriptors are sent */
+    atom64 processors[CONTROL_PROCESSORS / 64]; /* mask of those it may run on: first written before the descriptors are sent; crowd.h */
 
     _Alignas(CACHE_LINE) atom32 life; /* polled by peers with plain loads */
     uint32_t pad;

@@ -11,6 +11,7 @@
  */
 #include "bootstrap/peers.h"
 
+#include "bootstrap/crowd.h"
 #include "bootstrap/fdpass.h"
 #include "pool/addrmap.h"
 #include "pool/base/arena.h"
@@ -20,6 +21,7 @@
 #include "pool/base/memory_file.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
+#include "pool/topo/topo.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -163,7 +165,7 @@ static int commit_segment(const struct segment *s, uint64_t off, uint64_t len, i
 }
 
 /* Make, size, map and remember; what was done so far is in *s, for drop_segment. */
-static int make_segment(struct segment *s, const char *name, uint64_t len, char *at, uint64_t commit) {
+static int make_segment(struct segment *s, const char *name, uint64_t len, char *at, uint64_t commit, const struct peers_layout *layout) {
     const char *call;
     int r = memory_file_open(name, 0, &call);
     if (r < 0) {
@@ -184,6 +186,7 @@ static int make_segment(struct segment *s, const char *name, uint64_t len, char 
         return err_limits(r);
     }
     s->base = at;
+    if (layout->nodes) (void)topo_bind(at, len, layout->nodes, layout->max_node); /* why it was refused is said of the pool */
     int rc = commit ? commit_segment(s, 0, commit, 1) : SYP_OK;
     if (rc != SYP_OK) return err_prefix("%s", name);
     return SYP_OK;
@@ -241,7 +244,7 @@ static void fill_head(struct peers *p) {
     c->pid = e->pid;
     c->generation = e->generation;
     c->body_off = sizeof *c;
-    os->processors(c->processors, CONTROL_PROCESSORS / 64);
+    crowd_publish(c);
     p->self = c;
 }
 
@@ -253,14 +256,14 @@ int peers_open_segments(struct peers *p, struct region *own) {
                        (unsigned long long)own->len, (void *)own->mem.base, (unsigned long long)e->data_len,
                        peers_pool_place(p));
     uint64_t first = p->layout.control_first ? sizeof(struct control_head) + p->layout.control_first : e->control_len;
-    int rc = make_segment(&p->control, "sympool.control", e->control_len, p->control_window + me * p->control_stride, first);
+    int rc = make_segment(&p->control, "sympool.control", e->control_len, p->control_window + me * p->control_stride, first, &p->layout);
     if (rc == SYP_OK) {
         fill_head(p);
         rc = seal_control(&p->control);
     }
     if (rc == SYP_OK)
         rc = make_segment(&p->exchange, "sympool.exchange", e->exchange_len,
-                          p->exchange_window + me * p->exchange_stride, 0);
+                          p->exchange_window + me * p->exchange_stride, 0, &p->layout);
     if (rc == SYP_OK) {
         int r = memory_file_seal(p->exchange.fd, SIZE_SEALS | F_SEAL_SEAL);
         if (r < 0) rc = err_sys(SYP_ESYS, -r, "seal the exchange segment");
@@ -420,22 +423,10 @@ static int take_peer(void *arg, int rank, const int fd[FDS_PER_RANK]) {
     return rc;
 }
 
-/* A rank bound to one processor is not crowded as long as the others are bound elsewhere: only all masks together tell. */
-static void count_processors(struct peers *p) {
-    uint64_t all[CONTROL_PROCESSORS / 64] = {0};
-    p->n_processors = 0;
-    for (int r = 0; r < p->n; r++)
-        for (size_t i = 0; p->peer[r].control && i < CONTROL_PROCESSORS / 64; i++)
-            all[i] |= p->peer[r].control->processors[i];
-    for (size_t i = 0; i < CONTROL_PROCESSORS / 64; i++)
-        p->n_processors += __builtin_popcountll(all[i]);
-    p->crowded = p->n_local > p->n_processors;
-}
-
 static int exchange(struct peers *p, uint64_t deadline) {
     const int mine[FDS_PER_RANK] = {p->region->mem.fd, p->control.fd, p->exchange.fd};
     int rc = fdpass_exchange(&p->roster, p->me, mine, take_peer, p, deadline);
-    if (rc == SYP_OK) count_processors(p);
+    if (rc == SYP_OK) crowd_count(p);
     return rc;
 }
 

@@ -41,6 +41,8 @@ struct peers_layout {
     /* Room for ranks that join later: pools up to max_data_len, ranks up to max_ranks; 0 = as the roster has them. */
     uint64_t max_data_len;
     int max_ranks;
+    const unsigned long *nodes; /* NUMA nodes of this rank, where its small segments go; NULL = wherever the kernel puts them */
+    unsigned long max_node;
 };
 
 struct peers {
@@ -54,8 +56,9 @@ struct peers {
     struct control_head *self;        /* own control segment, writable */
     struct segment control, exchange; /* own */
     struct region *region;            /* own pool, inside the data window */
-    int n_local, n_processors; /* ranks on this host; processors that all of them together may run on */
-    int crowded; /* more local ranks than processors: waits yield at once; known after peers_map */
+    int n_local, n_processors; /* ranks on this host; processors that all of them together could run on when they were mapped */
+    atom32 crowded;         /* more local ranks than processors: waits yield at once; known after peers_map, kept up by crowd.c */
+    atom64 next_crowd_look; /* ns: crowd_look */
 };
 
 /* Steps of the attach, in this order; each names what undoes it. */

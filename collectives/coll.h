@@ -68,6 +68,7 @@ struct comm {
     uint64_t id;               /* slot | start phase << 8: never the same twice among ranks that could meet */
     uint64_t phase;            /* ours, as published */
     uint64_t sequence;         /* operations begun */
+    uint64_t began;            /* when the running one did, if its time is taken for the statistics */
     uint64_t token;            /* what mail_call.token is made from */
     uint64_t halves;           /* rounds finished: the next one uses the other half of the staging area */
     uint64_t agreements;       /* agreements reached (agree.c) */

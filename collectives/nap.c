@@ -7,6 +7,7 @@
  * the two sees the other.  The bell was read before that look, so a ring after it does not find the sleeper's value in the kernel.
  */
 #include "collectives/nap.h"
+#include "bootstrap/crowd.h"
 #include "bootstrap/transport.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
@@ -38,13 +39,14 @@ void nap_wake(const struct coll *k, int rank) {
 
 /* Short waits, without the kernel.  1 = ready. */
 static int nap_awake(const struct nap *n) {
-    uint64_t end = 0;
-    if (n->k->peers->crowded) {
+    uint64_t now, end = 0;
+    if (load_relaxed(&n->k->peers->crowded)) { /* pairs with crowd.c */
         for (int i = 0; i < CROWDED_SPINS; i++) {
             if (n->ready(n->arg)) return 1;
             cpu_relax();
         }
-        for (end = os->now() + CROWDED_YIELDS_NS; os->now() < end;) {
+        crowd_look(n->k->peers, now = os->now());
+        for (end = now + CROWDED_YIELDS_NS; os->now() < end;) {
             os->yield();
             if (n->ready(n->arg)) return 1;
         }
@@ -55,7 +57,7 @@ static int nap_awake(const struct nap *n) {
             if (n->ready(n->arg)) return 1;
             cpu_relax();
         }
-        uint64_t now = os->now();
+        crowd_look(n->k->peers, now = os->now());
         if (!end) end = now + (uint64_t)n->k->conf.spin_ns;
         if (now >= end) return n->ready(n->arg);
         os->yield(); /* the scheduler may have put the awaited rank behind us on this very processor */
@@ -77,6 +79,7 @@ static uint64_t nap_sleep(const struct nap *n, uint64_t now, uint64_t slice) {
     if (!n->ready(n->arg)) rc = os->futex_wait(bell, seen, slice);
     atomic_fetch_sub_explicit(&own->napping, 1, memory_order_relaxed);
     uint64_t after = os->now();
+    crowd_look(n->k->peers, after);
     stats_add(STAT_SLEEPS, 1);
     stats_add(STAT_WAIT_NS, after - now);
     if (rc == -ETIMEDOUT && left > slice && n->ready(n->arg)) stats_add(STAT_LATE_WAKES, 1);

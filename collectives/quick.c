@@ -103,7 +103,7 @@ static inline void fetch_rest(const struct mail *mail, size_t len) {
 /* 1 = all members have posted, and want the same as we. */
 static inline int all_agree(struct comm *c, const struct parcel *p) {
     const struct mail_call *mine = &comm_mail(c)->call;
-    int crowded = c->coll->peers->crowded, looks = crowded ? LOOKS_CROWDED : LOOKS, hasty = crowded ? 0 : LOOKS - LOOKS_HASTY;
+    int crowded = load_relaxed(&c->coll->peers->crowded) != 0, looks = crowded ? LOOKS_CROWDED : LOOKS, hasty = crowded ? 0 : LOOKS - LOOKS_HASTY;
     uint64_t differs = 0;
     for (int m = 0; m < c->n; m++) {
         if (m == c->me) continue;
@@ -187,5 +187,6 @@ int quick_run(struct comm *c, const struct call *call, int *posted) {
     c->symm_agreed = mail->symm_calls;
     if (p.total) unpack(c, call, &p);
     count_done(c, call, p.total);
+    if (__builtin_expect(stats_sampled(c->sequence), 0)) comm_sample_end(c, call->kind, p.total);
     return 1;
 }

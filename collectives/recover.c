@@ -90,6 +90,7 @@ static int enter(struct comm *c, int kind) {
         store_release(&c->busy, 0);
         return err_operation(op_name(kind));
     }
+    c->began = os->now();
     store_relaxed(&c->own->inside, (c->id + 1) | AGREEING); /* published by the vote; pairs with comm_inside_of */
     return SYP_OK;
 }
@@ -103,7 +104,9 @@ static int leave(struct comm *c, int kind, int rc) {
         err_operation(op_name(kind));
         err_sequence((uint64_t)c->slot, c->agreements + (rc == SYP_EBUSY || rc == SYP_ETIMEOUT));
     }
-    stats_op_end((unsigned)c->slot, rc, os->now());
+    uint64_t now = os->now();
+    if (rc == SYP_OK) stats_latency((enum stats_op_kind)kind, 0, now - c->began);
+    stats_op_end((unsigned)c->slot, rc, now);
     store_release(&c->own->inside, c->begun ? c->id + 1 : 0); /* pairs with comm_inside_of */
     store_release(&c->busy, 0);        /* pairs with request_take */
     return rc;
@@ -117,7 +120,7 @@ static int different_calls(const struct comm *c, int kind) {
 int comm_agree(struct comm *c, uint64_t *flag, int64_t timeout_ns) {
     int rc = enter(c, OP_AGREE);
     if (rc != SYP_OK) return rc;
-    stats_op_begin((unsigned)c->slot, (enum stats_op_kind)OP_AGREE, c->agreements + 1, 0, os->now());
+    stats_op_begin((unsigned)c->slot, (enum stats_op_kind)OP_AGREE, c->agreements + 1, 0, c->began);
     struct proposal mine = {.kind = OP_AGREE, .flag = *flag};
     struct verdict v;
     rc = agree_run(c, &mine, 0, deadline_of(c, timeout_ns), &v);
@@ -173,7 +176,7 @@ int comm_shrink(struct comm *c, int give_up, int64_t timeout_ns, struct comm **o
     int rc = enter(c, OP_SHRINK);
     if (rc != SYP_OK) return rc;
     uint64_t deadline = deadline_of(c, timeout_ns);
-    stats_op_begin((unsigned)c->slot, (enum stats_op_kind)OP_SHRINK, c->agreements + 1, 0, os->now());
+    stats_op_begin((unsigned)c->slot, (enum stats_op_kind)OP_SHRINK, c->agreements + 1, 0, c->began);
     comm_give_up(c, "was shrunk by this rank"); /* members that are inside an operation of it get its end, and come here, too */
     TEST_POINT("shrink");
     struct proposal mine = {.kind = OP_SHRINK};

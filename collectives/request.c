@@ -6,6 +6,7 @@
  * step also after a refused call.
  */
 #include "collectives/request.h"
+#include "bootstrap/crowd.h"
 #include "bootstrap/transport.h"
 #include "collectives/post.h"
 #include "collectives/queue.h"
@@ -97,17 +98,36 @@ static void count_done(const struct request *r) {
     if (r->one_shot && !r->mailed) stats_add(STAT_ONE_SHOT, 1);
 }
 
-#define WORTH_A_CLOCK (64u << 10) /* bytes; looking at it twice takes 50 ns */
+void comm_sample_begin(struct comm *c) {
+    c->began = os->now();
+}
+
+void comm_sample_end(const struct comm *c, int kind, uint64_t bytes) {
+    uint64_t now = os->now();
+    stats_latency((enum stats_op_kind)kind, bytes, now - c->began);
+    crowd_look(c->coll->peers, now); /* also a rank that never waits is to tell where it may run */
+}
+
+/* Of a blocking call; how long a non-blocking one takes is up to the program that tests it. */
+static void count_latency(const struct request *r, uint64_t now) {
+    if (r->c->begun) return;
+    if (r->total >= STATS_LONG)
+        stats_latency((enum stats_op_kind)r->kind, r->total, now - r->start);
+    else if (stats_sampled(r->sequence))
+        comm_sample_end(r->c, r->kind, r->total);
+}
 
 void request_start(struct request *r) {
     stats_op_begin((unsigned)r->c->slot, (enum stats_op_kind)r->kind, r->sequence, r->total, 0);
-    if (r->total >= WORTH_A_CLOCK) request_clock(r);
+    if (r->total >= STATS_LONG) request_clock(r);
 }
 
 int request_finish(struct request *r, int rc) {
     struct comm *c = r->c;
+    uint64_t now = r->start ? os->now() : STATS_NO_TIME;
     if (rc == SYP_OK) {
         count_done(r);
+        count_latency(r, now);
     } else {
         err_operation(op_name(r->kind));
         err_sequence((uint64_t)c->slot, r->sequence);
@@ -116,7 +136,7 @@ int request_finish(struct request *r, int rc) {
             quarantine_buffer(r);
         }
     }
-    stats_op_end((unsigned)c->slot, rc, r->start ? os->now() : STATS_NO_TIME);
+    stats_op_end((unsigned)c->slot, rc, now);
     return rc;
 }
 

@@ -83,10 +83,14 @@ struct request {
 static inline int comm_ready(const struct comm *c) {
     return c->ready && load_relaxed(&c->own->abort_group) != c->id + 1 && (load_relaxed(&c->coll->peers->self->life) & LIFE_DIED) == 0;
 }
+/* One operation in many has its time taken: at its begin; at its end, when it ended well. */
+void comm_sample_begin(struct comm *c);
+void comm_sample_end(const struct comm *c, int kind, uint64_t bytes);
 /* Number an operation. */
 static inline uint64_t comm_begin(struct comm *c) {
     store_relaxed(&c->own->inside, c->id + 1); /* published by the post; pairs with comm_inside_of */
-    return ++c->sequence;
+    if (__builtin_expect(stats_sampled(++c->sequence), 0)) comm_sample_begin(c);
+    return c->sequence;
 }
 
 /* Another thread has it: SYP_EBUSY.  And: something is unusual about a group that this thread has taken: requests come first, or it is of no use. */

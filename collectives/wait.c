@@ -13,6 +13,7 @@
  * No wait is for ever: every request has a deadline.  A member that is gone matters only if it has not reached the target; then the operation cannot
  * complete, and the group is broken for all (comm_break).
  */
+#include "bootstrap/crowd.h"
 #include "collectives/fence.h"
 #include "collectives/request.h"
 #include "pool/base/log.h"
@@ -191,25 +192,26 @@ int wait_look(struct request *r, uint64_t now) {
 /* Short waits, without the kernel.  1 = reached. */
 static int wait_awake(const struct request *r) {
     const struct coll *k = r->c->coll;
-    if (k->peers->crowded) {
+    uint64_t now, end = 0;
+    if (load_relaxed(&k->peers->crowded)) { /* pairs with crowd.c */
         for (int i = 0; i < CROWDED_SPINS; i++) {
             if (reached(r)) return 1;
             cpu_relax();
         }
         /* a yield may last as long as all others want to run */
-        for (uint64_t end = os->now() + CROWDED_YIELDS_NS; os->now() < end;) {
+        crowd_look(k->peers, now = os->now());
+        for (end = now + CROWDED_YIELDS_NS; os->now() < end;) {
             os->yield();
             if (reached(r)) return 1;
         }
         return 0;
     }
-    uint64_t end = 0;
     do {
         for (int i = 0; i < SPINS_PER_LOOK; i++) {
             if (reached(r)) return 1;
             cpu_relax();
         }
-        uint64_t now = os->now();
+        crowd_look(k->peers, now = os->now());
         if (!end) end = now + (uint64_t)k->conf.spin_ns;
         if (now >= end) return reached(r);
         os->yield(); /* the scheduler may have put the awaited rank behind us on this very processor */
@@ -232,6 +234,7 @@ static uint64_t wait_sleep(struct request *r, uint64_t now, uint64_t slice) {
     if (seen < r->wait_target) rc = os->futex_wait(comm_word(stamp), (uint32_t)seen, slice);
     store_relaxed(&c->own->asleep, 0);
     uint64_t after = os->now();
+    crowd_look(c->coll->peers, after);
     stats_add(STAT_SLEEPS, 1);
     stats_add(STAT_WAIT_NS, after - now);
     if (rc == -ETIMEDOUT && reached(r) && left > slice) stats_add(STAT_LATE_WAKES, 1);

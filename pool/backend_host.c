@@ -14,18 +14,16 @@
 #include "pool/base/memory_file.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
+#include "pool/topo/topo.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/mempolicy.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
-/* An enumerator in new kernel headers, absent from those before Linux 5.15. */
-#define PREFERRED_MANY 5
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 #define SEALS_NEEDED (F_SEAL_SHRINK | F_SEAL_GROW) /* without them a peer could take the memory from under us: SIGBUS  \
@@ -104,12 +102,9 @@ static int leave_place(struct backend_region *r) {
     return SYP_OK;
 }
 
-/* Soft: a full node must not kill the process, as MPOL_BIND would. */
 static void bind_place(struct backend_region *r, const struct backend_request *req) {
     if (!req->nodes) return;
-    int rc = os->bind_memory(r->base, r->len, PREFERRED_MANY, req->nodes, req->max_node);
-    if (rc == -EINVAL) /* before Linux 5.15: one node, the first of the mask */
-        rc = os->bind_memory(r->base, r->len, MPOL_PREFERRED, req->nodes, req->max_node);
+    int rc = topo_bind(r->base, r->len, req->nodes, req->max_node);
     r->bound = rc >= 0;
     if (r->bound) return;
     char why[96];

@@ -27,10 +27,19 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
+/* Of each kind: short operations, long ones. */
+enum {
+#define X(id, number, name) +1
+    STATS_KINDS = 0 STATS_OP_LIST(X),
+#undef X
+    STATS_HISTS = 2 * STATS_KINDS
+};
+
 struct segment {
     struct stats_head head;
     _Alignas(64) struct stats_entry entries[STATS_N];
     _Alignas(CACHE_LINE) struct stats_op ops[STATS_OPS];
+    _Alignas(CACHE_LINE) struct stats_hist hists[STATS_HISTS];
     struct stats_shard shards[STATS_SHARDS];
 };
 _Static_assert(sizeof(struct stats_head) % 8 == 0 && sizeof(struct stats_entry) % 8 == 0, "the tool reads whole words");
@@ -88,6 +97,21 @@ static void fill_entries(struct segment *s) {
     }
 }
 
+/* What agrees about a broken group looks at the clock anyway. */
+static uint32_t counted_every(unsigned kind) {
+    return kind == STATS_OP_AGREE || kind == STATS_OP_SHRINK ? 1 : STATS_SAMPLED;
+}
+
+static void fill_hists(struct segment *s) {
+    for (unsigned i = 0; i < STATS_HISTS; i++) {
+        struct stats_hist *h = &s->hists[i];
+        h->kind = 1 + i / 2;
+        h->every = i % 2 ? 1 : counted_every(h->kind);
+        h->least_bytes = i % 2 ? STATS_LONG : 0;
+        h->below_bytes = i % 2 ? 0 : STATS_LONG;
+    }
+}
+
 static void fill_head(struct segment *s, uint64_t total, const struct stats_identity *who) {
     struct stats_head *h = &s->head;
     struct utsname machine;
@@ -100,6 +124,9 @@ static void fill_head(struct segment *s, uint64_t total, const struct stats_iden
     h->n_ops = STATS_OPS;
     h->op_size = sizeof(struct stats_op);
     h->ops_off = offsetof(struct segment, ops);
+    h->n_hists = STATS_HISTS;
+    h->hist_size = sizeof(struct stats_hist);
+    h->hists_off = offsetof(struct segment, hists);
     h->n_shards = STATS_SHARDS;
     h->n_slots = STATS_N;
     h->shards_off = offsetof(struct segment, shards);
@@ -162,6 +189,7 @@ static int publish(struct opened *o, const struct stats_identity *who, const cha
         return rc;
     }
     fill_entries(o->mapped);
+    fill_hists(o->mapped);
     fill_head(o->mapped, len, who);
     show(o->mapped);
     o->segment = o->mapped;
@@ -190,6 +218,11 @@ static void clear_process_page(const struct stats_identity *who) {
             store_relaxed(&process_page.shards[i].value[k], 0);
     for (unsigned i = 0; i < STATS_OPS; i++)
         stats_op_group(i, 0, 0);
+    for (unsigned i = 0; i < STATS_HISTS; i++) {
+        store_relaxed(&process_page.hists[i].max_ns, 0);
+        for (unsigned k = 0; k < STATS_BUCKETS; k++)
+            store_relaxed(&process_page.hists[i].bucket[k], 0);
+    }
     fill_head(&process_page, sizeof process_page, who);
 }
 
@@ -263,12 +296,15 @@ void stats_add_first(enum stats_id id, uint64_t n) {
     (void)add_relaxed(&load_acquire(&stats_shards)[0].value[id], n);
 }
 
-void stats_raise(enum stats_id id, uint64_t v) {
-    atom64 *peak = &segment_now()->shards[0].value[id];
+static void raise_to(atom64 *peak, uint64_t v) {
     uint64_t seen = load_relaxed(peak);
     while (seen < v &&
            !atomic_compare_exchange_weak_explicit(peak, &seen, v, memory_order_relaxed, memory_order_relaxed)) {
     }
+}
+
+void stats_raise(enum stats_id id, uint64_t v) {
+    raise_to(&segment_now()->shards[0].value[id], v);
 }
 
 uint64_t stats_read(enum stats_id id) {
@@ -352,4 +388,13 @@ void stats_op_end(unsigned slot, int result, uint64_t now) {
     store_release(&op->result, result < 0 ? (uint64_t)-result : 0);
     store_release(&op->end_ns, now);
     op_written(op);
+}
+
+/* Threads may be in operations of different groups at once, hence the atomic adds.  The words pair with the tool's loads: sums only. */
+void stats_latency(enum stats_op_kind kind, uint64_t bytes, uint64_t ns) {
+    unsigned at = 2 * ((unsigned)kind - 1) + (bytes >= STATS_LONG), bucket = 63 - (unsigned)__builtin_clzll(ns | 1);
+    if (kind == STATS_OP_NONE || at >= STATS_HISTS) return;
+    struct stats_hist *h = &segment_now()->hists[at];
+    (void)add_relaxed(&h->bucket[bucket < STATS_BUCKETS ? bucket : STATS_BUCKETS - 1], 1);
+    raise_to(&h->max_ns, ns);
 }

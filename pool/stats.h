@@ -47,7 +47,8 @@
     X(STAT_HEAP_DAMAGE, "heap_damage", STATS_COUNTER, STATS_UNIT_COUNT, "pieces of damage that the debug mode found")    \
     X(STAT_PURGED, "purged", STATS_COUNTER, STATS_UNIT_BYTES, "free memory given back to the system")                    \
     X(STAT_MAILED, "mailed_ops", STATS_COUNTER, STATS_UNIT_COUNT, "collectives whose data travelled with the first flag") \
-    X(STAT_ONE_SHOT, "one_shot_ops", STATS_COUNTER, STATS_UNIT_COUNT, "larger reductions that every member did as a whole")
+    X(STAT_ONE_SHOT, "one_shot_ops", STATS_COUNTER, STATS_UNIT_COUNT, "larger reductions that every member did as a whole") \
+    X(STAT_CROWDED, "crowded", STATS_GAUGE, STATS_UNIT_COUNT, "1 = ranks outnumber their processors: a wait yields at once")
 
 enum stats_id {
 #define X(id, name, kind, unit, help) id,
@@ -118,5 +119,14 @@ void stats_op_waits(unsigned slot, int rank);       /* -1 = nobody */
 void stats_op_quick(unsigned slot, enum stats_op_kind kind, uint64_t sequence, uint64_t bytes);
 /* now: may be STATS_NO_TIME. */
 void stats_op_end(unsigned slot, int result, uint64_t now);
+
+/* Is the time of this operation of a group taken, though it is a short one?  One in STATS_SAMPLED is, as if by chance: programs repeat patterns of operations,
+ * and of a pattern of two every 64th would show one only.  (One multiplication is not enough: along some steps its values come in a few places.) */
+static inline int stats_sampled(uint64_t sequence) {
+    uint64_t h = sequence * 0x9e3779b97f4a7c15ull;
+    return (h ^ h >> 29) * 0x9e3779b97f4a7c15ull < UINT64_MAX / STATS_SAMPLED;
+}
+/* An operation whose time was taken has ended well. */
+void stats_latency(enum stats_op_kind kind, uint64_t bytes, uint64_t ns);
 
 #endif

@@ -4,14 +4,16 @@
  * "sympool.stats", found through /proc/PID/fd, mapped read-only by the reader, who validates every offset against the
  * file's size and trusts nothing.
  *
- *   [stats_head][entries: stats_entry x n_entries][ops: stats_op x n_ops][shards: n_shards x shard_stride bytes of u64]
+ *   [stats_head][entries: stats_entry x n_entries][ops: stats_op x n_ops][hists: stats_hist x n_hists]
+ *   [shards: n_shards x shard_stride bytes of u64]
  *
- * Counters are sums over shards; gauges are in shard 0.  Entries are append-only and described by name, so old readers read new
- * segments and the other way round.  All values native-endian; the segment never leaves the host.
+ * Counters are sums over shards; gauges are in shard 0.  Entries are append-only and described by name, the head grows at its end only, so old
+ * readers read new segments and the other way round.  All values native-endian; the segment never leaves the host.
  */
 #ifndef SYP_POOL_STATS_SHARED_H
 #define SYP_POOL_STATS_SHARED_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define STATS_MAGIC 0x54415453504d5953ull /* "SYMPSTAT" little-endian */
@@ -42,7 +44,11 @@ struct stats_head {
     char backend[16];
     _Atomic uint32_t state; /* enum stats_state */
     uint32_t pad;
+    /* behind the first version's head; readers take for 0 what head_size does not cover */
+    uint32_t n_hists, hist_size;
+    uint64_t hists_off;
 };
+#define STATS_HEAD_LEAST offsetof(struct stats_head, n_hists)
 
 struct stats_entry {
     char name[40];  /* "heap_used" */
@@ -63,6 +69,20 @@ struct stats_op {
     _Atomic uint64_t start_ns, end_ns; /* start 0 = a moment ago; end 0 = running, STATS_NO_TIME = ended */
     _Atomic uint64_t waits_for; /* rank waited for + 1, 0 = none */
     _Atomic uint64_t result;    /* of the last one: 0 or -SYP_E* */
+};
+
+/*
+ * How long operations of one kind and size took on this rank, from the call to its return: bucket i counts 2^i to 2^(i+1) - 1 ns, bucket 0 also 0, the
+ * last one all that is longer.  Words are added to atomically and never taken back, so a reader needs no lock.
+ */
+#define STATS_BUCKETS 40u
+struct stats_hist {
+    uint32_t kind;        /* enum stats_op_kind */
+    uint32_t every;       /* one operation in so many is counted */
+    uint64_t least_bytes; /* of operations of so many bytes and more */
+    uint64_t below_bytes; /* and fewer than these; 0 = no bound */
+    _Atomic uint64_t max_ns;
+    _Atomic uint64_t bucket[STATS_BUCKETS];
 };
 
 /* Kinds of operations: id, number, name.  Numbers are fixed. */
@@ -94,6 +114,8 @@ enum stats_op_kind {
 };
 
 #define STATS_NO_TIME 1u /* short operations do not look at the clock */
+#define STATS_SAMPLED 64u /* of short operations, one in so many does */
+#define STATS_LONG (64u << 10) /* bytes; all operations from here on do: it takes 50 ns */
 #define STATS_OPS 128u   /* one per group slot */
 #define STATS_SHARDS 16u
 

@@ -28,6 +28,10 @@ struct topo_ops {
     int (*processors)(const char *synthetic, int local_rank, int local_size, char *list, size_t cap, const char **why);
 };
 
+/* Place memory, all of a mapping, on these nodes; of a shared file for whoever touches it first, the peers too.  Before anything of it is touched or committed.
+ * Soft: a full node must not kill the process, as MPOL_BIND would.  0 or -errno. */
+int topo_bind(void *at, size_t len, const unsigned long *nodes, unsigned long max_node);
+
 /* Open the module if it is there: in dir (NULL = SYMPOOL_MODULE_DIR), then beside the library (modules/), then in its installed place
  * (sympool/ beside the library).  NULL with *why set to a static text when it is not usable. */
 const struct topo_ops *topo_open(const char *dir, const char **why);

@@ -18,6 +18,7 @@
 
 #define N_ENTRIES 6u
 #define N_OPS 4u
+#define N_HISTS 3u
 #define N_SHARDS 4u
 #define STRIDE 128u
 
@@ -56,6 +57,7 @@ struct segment {
     unsigned char *base;
     struct stats_head *head;
     struct stats_op *ops;
+    struct stats_hist *hists;
     uint64_t *shards;
     uint64_t size;
 };
@@ -66,7 +68,8 @@ static uint64_t *value(struct segment *s, unsigned shard, unsigned slot) {
 
 static void make_segment(struct segment *s, const char *job, int rank, int world) {
     uint64_t ops_off = sizeof(struct stats_head) + sizeof entries;
-    uint64_t shards_off = ops_off + N_OPS * sizeof(struct stats_op);
+    uint64_t hists_off = ops_off + N_OPS * sizeof(struct stats_op);
+    uint64_t shards_off = hists_off + N_HISTS * sizeof(struct stats_hist);
     s->size = shards_off + (uint64_t)N_SHARDS * STRIDE;
     s->fd = memfd_create(STATS_SEGMENT_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (s->fd < 0 || ftruncate(s->fd, (off_t)s->size) != 0) exit(1);
@@ -74,6 +77,7 @@ static void make_segment(struct segment *s, const char *job, int rank, int world
     if (s->base == MAP_FAILED) exit(1);
     s->head = (void *)s->base;
     s->ops = (void *)(s->base + ops_off);
+    s->hists = (void *)(s->base + hists_off);
     s->shards = (void *)(s->base + shards_off);
     struct stats_head h = {.magic = STATS_MAGIC,
                            .version = STATS_VERSION,
@@ -85,6 +89,9 @@ static void make_segment(struct segment *s, const char *job, int rank, int world
                            .n_ops = N_OPS,
                            .op_size = sizeof(struct stats_op),
                            .ops_off = ops_off,
+                           .n_hists = N_HISTS,
+                           .hist_size = sizeof(struct stats_hist),
+                           .hists_off = hists_off,
                            .n_shards = N_SHARDS,
                            .n_slots = N_ENTRIES,
                            .shards_off = shards_off,
@@ -111,6 +118,20 @@ static void make_segment(struct segment *s, const char *job, int rank, int world
         *value(s, i, 4) = 10 + i;
     *value(s, 0, 5) = 1500000;
     s->ops[0].n_members = (uint64_t)world;
+    /* 50 took 512 to 1,023 ns, 45 up to 2,047, 4 up to 8,191, and one 5 ms; of barriers none; of large all-reduces one of 2 s */
+    struct stats_hist *small = &s->hists[0], *large = &s->hists[2];
+    small->kind = large->kind = STATS_OP_ALLREDUCE;
+    small->every = STATS_SAMPLED;
+    small->below_bytes = large->least_bytes = STATS_LONG;
+    small->bucket[9] = 50;
+    small->bucket[10] = 45;
+    small->bucket[12] = 4;
+    small->bucket[22] = 1;
+    small->max_ns = 5000000;
+    s->hists[1].kind = STATS_OP_BARRIER;
+    s->hists[1].every = large->every = 1;
+    large->bucket[30] = 1;
+    large->max_ns = 2000000000;
 }
 
 static void set_op(struct segment *s, unsigned slot, uint64_t kind, uint64_t sequence, uint64_t bytes, uint64_t age_ns,
@@ -185,6 +206,14 @@ static void spoil(struct segment *s, const char *mode) {
         h->ops_off = s->size - 8;
     else if (strcmp(mode, "n_ops") == 0)
         h->n_ops = UINT32_MAX;
+    else if (strcmp(mode, "hists_off") == 0)
+        h->hists_off = s->size - 16;
+    else if (strcmp(mode, "n_hists") == 0)
+        h->n_hists = UINT32_MAX;
+    else if (strcmp(mode, "hist_size") == 0)
+        h->hist_size = sizeof(struct stats_hist) - 8;
+    else if (strcmp(mode, "hist_count") == 0)
+        s->hists[0].bucket[1] = UINT64_MAX;
     else if (strcmp(mode, "n_shards") == 0)
         h->n_shards = UINT32_MAX;
     else if (strcmp(mode, "stride") == 0)
@@ -208,6 +237,9 @@ static void spoil(struct segment *s, const char *mode) {
     } else if (strcmp(mode, "torn") == 0) {
         set_op(s, 0, STATS_OP_ALLREDUCE, 7, 64, 1000, 0);
         s->ops[0].turn = 3;
+    } else if (strcmp(mode, "older") == 0) { /* what lies behind its head is none of the tool's business */
+        h->head_size = STATS_HEAD_LEAST;
+        h->n_hists = UINT32_MAX;
     } else if (strcmp(mode, "reused") == 0)
         h->start_ticks += 1;
     else if (strcmp(mode, "detached") == 0)

@@ -108,6 +108,11 @@ expect show_peak_is_largest 0 "^  heap_peak +7 MiB +peak "
 expect show_time 0 "^  join_ns +1.5 ms +gauge "
 expect show_world 0 "^  group world +6 ranks +allreduce #1042 4 MiB running .* waits for rank 5$"
 expect show_group 0 "^  group ab +2 ranks +broadcast #3 100 B done "
+tool show t-$$-a:0
+expect show_latency_titles 0 "^  LATENCY +BYTES +COUNTED +ONE IN +P50 +P90 +P99 +MAX$"
+expect show_latency 0 "^  allreduce +< 64 KiB +100 +64 +1.0 us +1.9 us +8.2 us +5.0 ms$"
+expect show_latency_of_long_ones 0 "^  allreduce +>= 64 KiB +1 +1 +1.6 s +2.0 s +2.0 s +2.0 s$"
+if grep -q "^  barrier  " "$T/out"; then fail latency_of_nothing "a line for it"; else ok latency_of_nothing; fi
 tool show t-$$-a:2; expect show_one_rank 0 "^rank 2: "
 if grep -q "^rank 0" "$T/out"; then fail show_only_one_rank "other ranks too"; else ok show_only_one_rank; fi
 tool show t-$$-a:9;   expect no_such_rank 2; expect_err no_such_rank_text "t-$$-a has no rank 9"
@@ -128,6 +133,9 @@ kill -STOP "$P0"
 tool; expect stopped 0 "^t-$$-a +0/6 +$P0 +yes +stopped "
 tool show t-$$-a:0; expect stopped_show 0 "^rank 0: pid $P0, stopped, up .*, attached, host"
 tool show t-$$-a:0 --json; json stopped_json 'd["jobs"][0]["ranks"][0]["stopped"] and d["jobs"][0]["ranks"][0]["process_state"] == "T"'
+json stopped_latencies '[(l["operation"], l["least_bytes"], l["below_bytes"], l["counted_one_in"], l["count"], l["max_s"]) for l in d["jobs"][0]["ranks"][0]["latencies"]] == [("allreduce", 0, 65536, 64, 100, 0.005), ("allreduce", 65536, None, 1, 1, 2)]'
+json stopped_percentiles '[l[k] for l in d["jobs"][0]["ranks"][0]["latencies"][:1] for k in ("p50_s", "p90_s", "p99_s")] == [1.024e-6, 1.934e-6, 8.192e-6]'
+json stopped_buckets '[(b["below_s"], b["count"]) for b in d["jobs"][0]["ranks"][0]["latencies"][0]["buckets"]] == [(1.024e-6, 50), (2.048e-6, 45), (8.192e-6, 4), (8.388608e-3, 1)]'
 kill -CONT "$P0"
 end_standins
 
@@ -138,6 +146,11 @@ start orphan t-$$-d 0 1
 tool; expect dead_rank 0 "^t-$$-d +0/1 +[0-9]+ +no +dead "
 start reused t-$$-e 0 1
 tool; expect reused_pid 0 "^t-$$-e +0/1 +[0-9]+ +no +dead "
+end_standins
+
+start older t-$$-o 0 1
+tool show t-$$-o; expect older_library 0 "^  heap_used +3 MiB "
+if grep -q LATENCY "$T/out"; then fail older_library_has_no_latencies "$(cat "$T/out")"; else ok older_library_has_no_latencies; fi
 end_standins
 
 start escape t-$$-f 0 1
@@ -162,7 +175,7 @@ fi
 # ------------------------------------------------------------------------------------------------------ damaged
 start right t-$$-h 0 1
 good=$PIDS
-for mode in magic version head_size entries_off entries_wrap entries_odd n_entries entry_size ops_off n_ops n_shards stride n_slots slot rank \
+for mode in magic version head_size entries_off entries_wrap entries_odd n_entries entry_size ops_off n_ops hists_off n_hists hist_size hist_count n_shards stride n_slots slot rank \
     truncated tiny empty; do
     PIDS=""
     start $mode t-$$-x 0 1

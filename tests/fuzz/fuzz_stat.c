@@ -11,6 +11,7 @@ static int no_pause(const void *a, void *b);
 #include "tools/stat/segment.c"
 #undef nanosleep
 #include "tools/stat/format.c"
+#include "tools/stat/hist.c"
 
 #include "tests/fuzz/fuzz.h"
 
@@ -27,9 +28,11 @@ void *grow(void *array, size_t n, size_t *cap, size_t size) {
 
 #define ENTRIES 4u
 #define OPS 3u
+#define HISTS 2u
 #define SHARDS 2u
 #define SLOTS 4u
-#define TOTAL (sizeof(struct stats_head) + ENTRIES * sizeof(struct stats_entry) + OPS * sizeof(struct stats_op) + SHARDS * SLOTS * 8)
+#define TOTAL (sizeof(struct stats_head) + ENTRIES * sizeof(struct stats_entry) + OPS * sizeof(struct stats_op) + HISTS * sizeof(struct stats_hist) + \
+               SHARDS * SLOTS * 8)
 
 static uint8_t sound[TOTAL];
 
@@ -41,7 +44,10 @@ void fuzz_start(void) {
                            .attach_ns = 5, .job_nonce = 77, .job = "job", .host = "host", .backend = "host",
                            .state = STATS_ATTACHED};
     h.ops_off = h.entries_off + ENTRIES * sizeof(struct stats_entry);
-    h.shards_off = h.ops_off + OPS * sizeof(struct stats_op);
+    h.hists_off = h.ops_off + OPS * sizeof(struct stats_op);
+    h.n_hists = HISTS;
+    h.hist_size = sizeof(struct stats_hist);
+    h.shards_off = h.hists_off + HISTS * sizeof(struct stats_hist);
     memcpy(sound, (const void *)&h, sizeof h);
     for (unsigned i = 0; i < ENTRIES; i++) {
         struct stats_entry e = {.name = "heap_used", .kind = (uint8_t)(1 + i % 3), .unit = (uint8_t)(1 + i % 3), .slot = (uint16_t)i,
@@ -51,6 +57,10 @@ void fuzz_start(void) {
     for (unsigned i = 0; i < OPS; i++) {
         struct stats_op op = {.turn = 2 * i, .n_members = 4, .kind = 1 + i, .sequence = 9, .bytes = 100, .start_ns = 5};
         memcpy(sound + h.ops_off + i * sizeof op, (const void *)&op, sizeof op);
+    }
+    for (unsigned i = 0; i < HISTS; i++) {
+        struct stats_hist hist = {.kind = 3, .every = 64, .least_bytes = 65536 * i, .max_ns = 1500, .bucket = {[9] = 1, [10] = i, [39] = 1}};
+        memcpy(sound + h.hists_off + i * sizeof hist, (const void *)&hist, sizeof hist);
     }
 }
 
@@ -80,6 +90,17 @@ static void show(const struct view *v) {
         format_op(text, sizeof text, &v->ops[i], 1000000);
         MUST(op_name(v->ops[i].kind) && result_name(v->ops[i].result));
     }
+    for (size_t i = 0; i < v->n_hists; i++) {
+        const struct hist *h = &v->hists[i];
+        uint64_t last = 0;
+        for (unsigned percent = 0; percent <= 100; percent += 10) {
+            uint64_t ns = hist_percentile(h, percent);
+            MUST(ns >= last && ns <= h->max_ns);
+            last = ns;
+        }
+        format_range(text, sizeof text, h);
+        MUST(h->count > 0);
+    }
     MUST(state_name(v->state) && view_state(v));
     (void)view_op(v);
     (void)view_entry(v, "heap_used");
@@ -91,7 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     struct input in = {data + 1, len - 1};
     size_t size = data[0] % 2 ? len - 1 : TOTAL;
     if (data[0] % 4 == 2) size = TOTAL - 8 * (data[0] / 4); /* shorter than it says */
-    if (size < sizeof(struct stats_head)) return 0;         /* open_segment refuses those */
+    if (size < STATS_HEAD_LEAST) return 0;         /* open_segment refuses those */
     uint8_t *bytes = malloc(size);
     if (data[0] % 2)
         memcpy(bytes, data + 1, size);
@@ -111,6 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         MUST(why[0] && strlen(why) < sizeof why);
     free(v.entries);
     free(v.ops);
+    free(v.hists);
     free(bytes);
     return 0;
 }

@@ -148,6 +148,70 @@ static void more_ranks_than_processors(void) {
     CHECK_EQ(sched_setaffinity(0, sizeof all, &all), 0);
 }
 
+/* ------------------------------------------------------------------------------- processors come and go */
+
+/* Operations until all ranks say `want` of themselves; the same number on all.  1 = they do. */
+static int until_crowded(struct world *w, int want) {
+    struct comm *c = world_comm(w);
+    int32_t end[2] = {0, 0}; /* somebody says otherwise; somebody has waited long enough */
+    uint64_t begin = os->now();
+    do {
+        end[0] = (int)load_relaxed(&w->peers.crowded) != want;
+        end[1] = os->now() - begin > 20 * NS_PER_S;
+        if (coll_allreduce(c, end, end, 2, SYP_INT32, SYP_MAX, 0) != SYP_OK) return 0;
+    } while (end[0] && !end[1]);
+    return !end[0];
+}
+
+static int bind_all(struct world *w, const cpu_set_t *to) {
+    for (int r = 0; r < w->peers.n; r++)
+        if (sched_setaffinity(w->peers.roster.rank[r].pid, sizeof *to, to) != 0) return 0;
+    return 1;
+}
+
+/* Rank 0 binds all ranks, itself among them, to one processor, and lets them go again. */
+static int change_over(struct world *w, void *arg) {
+    struct comm *c = world_comm(w);
+    const cpu_set_t *all = arg;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (size_t cpu = 0; CPU_COUNT(&one) == 0; cpu++)
+        if (CPU_ISSET(cpu, all)) CPU_SET(cpu, &one);
+    for (int times = 0; times < 2; times++) {
+        NEED(w, until_crowded(w, 0) && stats_read(STAT_CROWDED) == 0);
+        if (c->me == 0) NEED(w, bind_all(w, &one));
+        NEED(w, until_crowded(w, 1) && stats_read(STAT_CROWDED) == 1);
+        NEED(w, coll_barrier(c, 0) == SYP_OK); /* all have looked */
+        if (c->me == 0) NEED(w, bind_all(w, all));
+    }
+    NEED(w, until_crowded(w, 0));
+    /* asleep, too: nobody comes for half a second */
+    NEED(w, coll_barrier(c, 0) == SYP_OK);
+    if (c->me == 0) {
+        NEED(w, bind_all(w, &one));
+        os->sleep(500 * NS_PER_MS);
+    }
+    NEED(w, coll_barrier(c, 0) == SYP_OK);
+    for (int r = 1; r < c->n; r++) {
+        cpu_set_t mask;
+        uint64_t published = 0;
+        for (size_t i = 0; i < CONTROL_PROCESSORS / 64; i++)
+            published += (uint64_t)__builtin_popcountll(load_relaxed((atom64 *)&w->peers.peer[r].control->processors[i])); /* pairs with crowd_publish */
+        NEED(w, published == 1 && sched_getaffinity(w->peers.roster.rank[r].pid, sizeof mask, &mask) == 0 && CPU_COUNT(&mask) == 1);
+    }
+    return 0;
+}
+
+static void pinned_from_outside_and_let_go(void) {
+    cpu_set_t all;
+    if (!CHECK(sched_getaffinity(0, sizeof all, &all) == 0)) return;
+    if (CPU_COUNT(&all) < 2) {
+        printf("  SKIP: no hardware: one processor\n");
+        return;
+    }
+    CHECK_EQ(worlds_as_processes(2, NULL, change_over, &all), 0);
+}
+
 /* ------------------------------------------------------------------------------------------------ idle ranks */
 
 static int idle(struct world *w, void *arg) {
@@ -230,6 +294,7 @@ static void no_wake_up_is_lost(void) {
 
 int main(void) {
     return check_main("crowd", (struct check_test[]){{"more_ranks_than_processors", more_ranks_than_processors},
+                                                     {"pinned_from_outside_and_let_go", pinned_from_outside_and_let_go},
                                                      {"waiting_costs_little", waiting_costs_little},
                                                      {"sleepers_are_woken", sleepers_are_woken},
                                                      {"no_wake_up_is_lost", no_wake_up_is_lost},

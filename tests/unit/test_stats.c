@@ -89,6 +89,21 @@ static const struct stats_op *op_of(const struct reader *r, unsigned slot) {
     return (const struct stats_op *)(r->base + r->head->ops_off + (uint64_t)slot * r->head->op_size);
 }
 
+static const struct stats_hist *hist_of(const struct reader *r, enum stats_op_kind kind, uint64_t bytes) {
+    for (uint32_t i = 0; i < r->head->n_hists; i++) {
+        const struct stats_hist *h = (const void *)(r->base + r->head->hists_off + (uint64_t)i * r->head->hist_size);
+        if (h->kind == kind && bytes >= h->least_bytes && (!h->below_bytes || bytes < h->below_bytes)) return h;
+    }
+    return NULL;
+}
+
+static uint64_t counted(const struct stats_hist *h) {
+    uint64_t n = 0;
+    for (unsigned i = 0; h && i < STATS_BUCKETS; i++)
+        n += load_relaxed(&h->bucket[i]);
+    return n;
+}
+
 /* ----------------------------------------------------------------------------------------------------- tests */
 
 static void describes_itself(void) {
@@ -107,7 +122,8 @@ static void describes_itself(void) {
     CHECK(h->n_slots >= STATS_N && h->shard_stride >= 8ull * h->n_slots);
     CHECK(h->entries_off >= h->head_size && h->entries_off % 64 == 0);
     CHECK(h->ops_off >= h->entries_off + (uint64_t)h->n_entries * h->entry_size && h->ops_off % 64 == 0);
-    CHECK(h->shards_off >= h->ops_off + (uint64_t)h->n_ops * h->op_size && h->shards_off % CACHE_LINE == 0);
+    CHECK(h->hists_off >= h->ops_off + (uint64_t)h->n_ops * h->op_size && h->hists_off % 64 == 0);
+    CHECK(h->shards_off >= h->hists_off + (uint64_t)h->n_hists * h->hist_size && h->shards_off % CACHE_LINE == 0);
     CHECK(h->shard_stride % CACHE_LINE == 0 && h->shards_off + h->n_shards * h->shard_stride <= r.len);
     CHECK_EQ(h->pid, getpid());
     CHECK_EQ(h->rank, 2);
@@ -323,6 +339,102 @@ static void operations_are_read_whole(void) {
     stats_close();
 }
 
+/* --------------------------------------------------------------------------------------------- histograms */
+
+static void latencies(void) {
+    stats_open(1, &me);
+    struct reader r = read_segment(find_segment());
+    /* each operation of each kind has one place */
+    for (unsigned kind = 1; kind <= STATS_OP_ALLTOALLV; kind++) {
+        const struct stats_hist *small = hist_of(&r, kind, 0), *large = hist_of(&r, kind, STATS_LONG);
+        if (!CHECK(small != NULL && large != NULL)) continue;
+        CHECK(small != large && hist_of(&r, kind, STATS_LONG - 1) == small && hist_of(&r, kind, UINT64_MAX) == large);
+        CHECK_EQ(small->every, kind == STATS_OP_AGREE || kind == STATS_OP_SHRINK ? 1 : STATS_SAMPLED);
+        CHECK_EQ(large->every, 1);
+        CHECK(counted(small) == 0 && counted(large) == 0);
+    }
+    /* 2^i ns begin bucket i */
+    const struct stats_hist *h = hist_of(&r, STATS_OP_ALLREDUCE, 8);
+    stats_latency(STATS_OP_ALLREDUCE, 8, 0);
+    stats_latency(STATS_OP_ALLREDUCE, 8, 1);
+    CHECK(h->bucket[0] == 2 && h->max_ns == 1);
+    for (unsigned i = 1; i < 64; i++) {
+        stats_latency(STATS_OP_ALLREDUCE, 8, 1ull << i);
+        CHECK_EQ(h->max_ns, (int64_t)(1ull << i));
+        stats_latency(STATS_OP_ALLREDUCE, 8, (2ull << i) - 1);
+    }
+    for (unsigned i = 1; i < STATS_BUCKETS - 1; i++)
+        CHECK_EQ(h->bucket[i], 2);
+    CHECK_EQ(h->bucket[STATS_BUCKETS - 1], 2 * (64 - (STATS_BUCKETS - 1)));
+    CHECK(h->max_ns == UINT64_MAX);
+    stats_latency(STATS_OP_ALLREDUCE, 8, 5);
+    CHECK(h->max_ns == UINT64_MAX);
+    stats_latency(STATS_OP_ALLREDUCE, STATS_LONG, 9);
+    CHECK(counted(hist_of(&r, STATS_OP_ALLREDUCE, STATS_LONG)) == 1 && counted(hist_of(&r, STATS_OP_BARRIER, 0)) == 0);
+    stats_latency(STATS_OP_NONE, 0, 1); /* no kind: nothing is touched */
+    stats_latency((enum stats_op_kind)100, 0, 1);
+    CHECK_EQ(value_named(&r, "pool_size"), 0);
+    /* a child's are its own; the next attach begins anew */
+    pid_t child = fork();
+    if (child == 0) {
+        stats_close();
+        stats_latency(STATS_OP_BARRIER, 0, 1);
+        _exit(0);
+    }
+    CHECK(waitpid(child, NULL, 0) == child);
+    CHECK_EQ(counted(hist_of(&r, STATS_OP_BARRIER, 0)), 0);
+    read_end(&r);
+    stats_close();
+    stats_latency(STATS_OP_BARRIER, 0, 1); /* detached: lands in the process */
+    stats_open(1, &me);
+    r = read_segment(find_segment());
+    CHECK(counted(hist_of(&r, STATS_OP_ALLREDUCE, 8)) == 0 && counted(hist_of(&r, STATS_OP_BARRIER, 0)) == 0);
+    read_end(&r);
+    stats_close();
+}
+
+static void *time_many(void *arg) {
+    uint64_t n = *(uint64_t *)arg;
+    for (uint64_t i = 1; i <= n; i++)
+        stats_latency(STATS_OP_BARRIER, 0, i);
+    return NULL;
+}
+
+static void latencies_of_threads_add_up(void) {
+    uint64_t n = check_count(50000, 1000000), sum = 0;
+    pthread_t t[4];
+    stats_open(1, &me);
+    struct reader r = read_segment(find_segment());
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(pthread_create(&t[i], NULL, time_many, &n), 0);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(pthread_join(t[i], NULL), 0);
+    const struct stats_hist *h = hist_of(&r, STATS_OP_BARRIER, 0);
+    for (unsigned i = 0; i < STATS_BUCKETS; i++)
+        sum += load_relaxed(&h->bucket[i]);
+    CHECK_EQ(sum, 4 * n);
+    CHECK_EQ(h->max_ns, n);
+    read_end(&r);
+    stats_close();
+}
+
+/* A program repeats a pattern of operations: each of the pattern is counted, and about as often as the others. */
+static void every_step_of_a_pattern_is_sampled(void) {
+    const uint64_t n = 1u << 20;
+    for (uint64_t period = 1; period <= 300; period++) {
+        uint32_t times[300] = {0}, least = UINT32_MAX, most = 0;
+        for (uint64_t sequence = 1, step = 0; sequence <= n; sequence++, step = step + 1 < period ? step + 1 : 0)
+            times[step] += (uint32_t)stats_sampled(sequence);
+        for (uint64_t i = 0; i < period; i++) {
+            least = times[i] < least ? times[i] : least;
+            most = times[i] > most ? times[i] : most;
+        }
+        double fair = (double)n / STATS_SAMPLED / (double)period;
+        if (!CHECK(least > fair * 0.4 && most < fair * 1.7))
+            fprintf(stderr, "period %d: %u to %u, not %.0f\n", (int)period, least, most, fair);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------ without a segment */
 
 static void in_the_process(void) {
@@ -502,6 +614,9 @@ int main(void) {
                                                      {"sums_are_exact", sums_are_exact},
                                                      {"operation_of_a_group", operation_of_a_group},
                                                      {"operations_are_read_whole", operations_are_read_whole},
+                                                     {"latencies", latencies},
+                                                     {"latencies_of_threads_add_up", latencies_of_threads_add_up},
+                                                     {"every_step_of_a_pattern_is_sampled", every_step_of_a_pattern_is_sampled},
                                                      {"in_the_process", in_the_process},
                                                      {"refused", refused},
                                                      {"several_open", several_open},

@@ -80,6 +80,34 @@ static json_t *groups(const struct view *v, uint64_t now) {
     return list;
 }
 
+static json_t *latencies(const struct view *v) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < v->n_hists; i++) {
+        const struct hist *h = &v->hists[i];
+        json_t *o = json_object(), *buckets = json_array();
+        json_object_set_new(o, "operation", json_string(op_name(h->kind)));
+        json_object_set_new(o, "kind", number(h->kind));
+        json_object_set_new(o, "least_bytes", number(h->least_bytes));
+        json_object_set_new(o, "below_bytes", h->below_bytes ? number(h->below_bytes) : json_null());
+        json_object_set_new(o, "counted_one_in", number(h->every));
+        json_object_set_new(o, "count", number(h->count));
+        json_object_set_new(o, "p50_s", seconds(hist_percentile(h, 50)));
+        json_object_set_new(o, "p90_s", seconds(hist_percentile(h, 90)));
+        json_object_set_new(o, "p99_s", seconds(hist_percentile(h, 99)));
+        json_object_set_new(o, "max_s", seconds(h->max_ns));
+        for (unsigned k = 0; k < STATS_BUCKETS; k++) {
+            if (h->bucket[k] == 0) continue;
+            json_t *b = json_object();
+            json_object_set_new(b, "below_s", k + 1 < STATS_BUCKETS ? seconds(hist_bucket_end(k)) : json_null());
+            json_object_set_new(b, "count", number(h->bucket[k]));
+            json_array_append_new(buckets, b);
+        }
+        json_object_set_new(o, "buckets", buckets);
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
 static json_t *rank(const struct view *v, uint64_t now, int everything) {
     char letter[2] = {v->process_state, '\0'};
     json_t *o = json_object();
@@ -100,6 +128,7 @@ static json_t *rank(const struct view *v, uint64_t now, int everything) {
     if (!everything) return o;
     json_object_set_new(o, "figures", figures(v));
     json_object_set_new(o, "groups", groups(v, now));
+    json_object_set_new(o, "latencies", latencies(v));
     return o;
 }
 

@@ -22,6 +22,7 @@
 #define LARGEST_FILE (64u << 20)
 #define MOST_ENTRIES 4096u
 #define MOST_OPS 4096u
+#define MOST_HISTS 4096u
 #define MOST_SHARDS 4096u
 
 struct segment {
@@ -44,7 +45,7 @@ static int refuse(char *why, size_t cap, const char *text) {
 
 /* n items of item bytes from off on lie within size, 8-aligned, at least `least` bytes each. */
 static int fits(uint64_t off, uint64_t n, uint64_t item, uint64_t least, uint64_t size) {
-    if (off % 8 != 0 || item % 8 != 0 || item < least || off < sizeof(struct stats_head) || off > size) return 0;
+    if (off % 8 != 0 || item % 8 != 0 || item < least || off < STATS_HEAD_LEAST || off > size) return 0;
     return n <= (size - off) / item;
 }
 
@@ -54,13 +55,16 @@ static int check_head(const struct stats_head *h, uint64_t size, char *why, size
         snprintf(why, cap, "layout version %u, this tool reads version %u", h->version, STATS_VERSION);
         return -1;
     }
-    if (h->head_size < sizeof *h || h->head_size > size) return refuse(why, cap, "damaged: size of the head");
+    if (h->head_size < STATS_HEAD_LEAST || h->head_size > size) return refuse(why, cap, "damaged: size of the head");
     if (h->total_size > size) return refuse(why, cap, "truncated: the file is smaller than its head says");
     if (h->n_entries > MOST_ENTRIES ||
         !fits(h->entries_off, h->n_entries, h->entry_size, sizeof(struct stats_entry), h->total_size))
         return refuse(why, cap, "damaged: place or number of the entries");
     if (h->n_ops > MOST_OPS || !fits(h->ops_off, h->n_ops, h->op_size, sizeof(struct stats_op), h->total_size))
         return refuse(why, cap, "damaged: place or number of the operations");
+    if (h->n_hists > 0 &&
+        (h->n_hists > MOST_HISTS || !fits(h->hists_off, h->n_hists, h->hist_size, sizeof(struct stats_hist), h->total_size)))
+        return refuse(why, cap, "damaged: place or number of the histograms");
     if (h->n_shards < 1 || h->n_shards > MOST_SHARDS || h->n_slots > MOST_ENTRIES ||
         !fits(h->shards_off, h->n_shards, h->shard_stride, 8 * (uint64_t)(h->n_slots > 0 ? h->n_slots : 1),
               h->total_size))
@@ -152,9 +156,30 @@ static int read_ops(const struct segment *s, struct view *v, char *why, size_t c
     return 0;
 }
 
+/* Read while the rank may be adding to it: each word is right, and the count is of the words that were seen.  Pairs with stats_latency. */
+static int read_hists(const struct segment *s, struct view *v, char *why, size_t cap) {
+    v->hists = calloc(s->head.n_hists + 1u, sizeof v->hists[0]);
+    if (v->hists == NULL) return refuse(why, cap, "out of memory");
+    for (uint32_t i = 0; i < s->head.n_hists; i++) {
+        const unsigned char *at = s->base + s->head.hists_off + i * (uint64_t)s->head.hist_size;
+        const struct stats_hist *raw = (const struct stats_hist *)(const void *)at;
+        struct hist *h = &v->hists[v->n_hists];
+        *h = (struct hist){.kind = raw->kind, .every = raw->every, .least_bytes = raw->least_bytes, .below_bytes = raw->below_bytes};
+        for (unsigned k = 0; k < STATS_BUCKETS; k++) {
+            h->bucket[k] = load(&raw->bucket[k]);
+            if (__builtin_add_overflow(h->count, h->bucket[k], &h->count)) return refuse(why, cap, "damaged: a histogram's count");
+        }
+        h->max_ns = load(&raw->max_ns);
+        if (h->count != 0) v->n_hists++;
+    }
+    return 0;
+}
+
 static int read_all(struct segment *s, struct view *v, char *why, size_t cap) {
-    memcpy((void *)&s->head, s->base, sizeof s->head);
     const struct stats_head *h = &s->head;
+    memcpy((void *)&s->head, s->base, s->size < sizeof s->head ? s->size : sizeof s->head);
+    if (h->head_size >= STATS_HEAD_LEAST && h->head_size < sizeof *h) /* an older one */
+        memset((char *)(void *)&s->head + h->head_size, 0, sizeof *h - h->head_size);
     if (check_head(h, s->size, why, cap) != 0) return -1;
     copy_text(v->job, h->job, sizeof h->job);
     copy_text(v->host, h->host, sizeof h->host);
@@ -169,7 +194,8 @@ static int read_all(struct segment *s, struct view *v, char *why, size_t cap) {
     v->nonce = h->job_nonce;
     v->state = atomic_load_explicit(&h->state, memory_order_relaxed); /* our copy */
     if (read_entries(s, v, why, cap) != 0) return -1;
-    return read_ops(s, v, why, cap);
+    if (read_ops(s, v, why, cap) != 0) return -1;
+    return read_hists(s, v, why, cap);
 }
 
 /* A segment that has just been made has no size or no magic number yet: worth a second look. */
@@ -179,7 +205,7 @@ static int open_segment(int fd, struct segment *s, char *why, size_t cap) {
         if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return refuse(why, cap, "not a memory file");
         if (st.st_size > (off_t)LARGEST_FILE) return refuse(why, cap, "larger than any statistics segment");
         s->size = (uint64_t)st.st_size;
-        if (s->size >= sizeof s->head) {
+        if (s->size >= STATS_HEAD_LEAST) {
             void *p = mmap(NULL, s->size, PROT_READ, MAP_SHARED, fd, 0);
             if (p == MAP_FAILED) return refuse(why, cap, strerror(errno));
             s->base = p;

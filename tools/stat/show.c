@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `sympool show`: every figure of the chosen ranks, and the groups they are in.
+ * `sympool show`: every figure of the chosen ranks, the groups they are in, and how long their operations take.
  */
 #include "tools/stat/stat.h"
 
@@ -53,6 +53,34 @@ static void print_groups(const struct view *v, uint64_t now) {
     table_print(&t);
 }
 
+static void print_latencies(const struct view *v) {
+    static const char *const titles[] = {"  LATENCY", "BYTES", "COUNTED", "ONE IN", "P50", "P90", "P99", "MAX"};
+    static const unsigned percents[] = {50, 90, 99};
+    struct table t = {.n_cols = sizeof titles / sizeof titles[0]};
+    if (v->n_hists == 0) return;
+    for (size_t i = 0; i < t.n_cols; i++)
+        table_add(&t, titles[i]);
+    for (size_t i = 0; i < v->n_hists; i++) {
+        const struct hist *h = &v->hists[i];
+        char text[64];
+        snprintf(text, sizeof text, "  %s", op_name(h->kind));
+        table_add(&t, text);
+        format_range(text, sizeof text, h);
+        table_add(&t, text);
+        snprintf(text, sizeof text, "%" PRIu64, h->count);
+        table_add(&t, text);
+        snprintf(text, sizeof text, "%" PRIu64, h->every);
+        table_add(&t, text);
+        for (size_t k = 0; k < sizeof percents / sizeof percents[0]; k++) {
+            format_time(text, sizeof text, hist_percentile(h, percents[k]));
+            table_add(&t, text);
+        }
+        format_time(text, sizeof text, h->max_ns);
+        table_add(&t, text);
+    }
+    table_print(&t);
+}
+
 void print_show(const struct scan *scan, const struct view *const *chosen, size_t n) {
     for (size_t i = 0; i < n; i++) {
         const struct view *v = chosen[i];
@@ -66,5 +94,6 @@ void print_show(const struct scan *scan, const struct view *const *chosen, size_
         putchar('\n');
         print_figures(v);
         print_groups(v, scan->now_ns);
+        print_latencies(v);
     }
 }

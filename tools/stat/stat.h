@@ -6,6 +6,7 @@
  *   find.c     segments among the descriptors of all processes     list.c  the table of ranks
  *   segment.c  one segment, validated and copied                   show.c  everything about the ranks of one job
  *   format.c   sizes, times, operations as text; tables            json.c  both for programs
+ *   hist.c     percentiles
  *
  * Of the library it knows pool/stats_shared.h alone.  A segment is written by somebody else and may be damaged, old or
  * hostile: segment.c is the only file that touches it, the others work on checked copies.
@@ -39,6 +40,13 @@ struct op {
     int torn;                  /* caught while it was written: figures may not belong together */
 };
 
+/* How long operations of one kind and size took. */
+struct hist {
+    uint64_t kind, every, least_bytes, below_bytes; /* as in struct stats_hist */
+    uint64_t count, max_ns;
+    uint64_t bucket[STATS_BUCKETS];
+};
+
 /* What one rank says of itself, and what the kernel says of it. */
 struct view {
     char job[65], host[65], backend[17]; /* printable ASCII */
@@ -50,6 +58,8 @@ struct view {
     size_t n_entries;
     struct op *ops; /* groups in use */
     size_t n_ops;
+    struct hist *hists; /* that have counted something */
+    size_t n_hists;
     dev_t dev; /* of the segment's file */
     ino_t ino;
     pid_t pid; /* here; owner_pid when the process is gone */
@@ -103,6 +113,11 @@ const struct op *view_op(const struct view *v); /* the one to show: longest runn
 uint64_t elapsed(uint64_t since, uint64_t now);
 void table_add(struct table *t, const char *cell); /* the next cell of the row; n_cols of them make one */
 void table_print(const struct table *t);
+
+/* hist.c: the time that `percent` of the counted operations did not exceed, within a factor of 2. */
+uint64_t hist_percentile(const struct hist *h, unsigned percent);
+uint64_t hist_bucket_end(unsigned bucket); /* first ns that is no longer in it; UINT64_MAX for the last one */
+void format_range(char *out, size_t cap, const struct hist *h); /* "< 64 KiB" */
 
 /* The commands.  chosen: the views to show. */
 void print_list(const struct scan *scan);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sizes around every switch, in every mixture of buffers over the ranks: in the pool, outside, in place.  Buffers outside the pool lie between pages without access,
- * so that a byte read or written beside them ends the rank; those in the pool lie between canaries.  And where no byte may be staged, there is no access to any
- * rank's staging memory.
+ * Sizes around every switch, in every mixture of buffers over the ranks: in the pool, outside, in place.  Buffers outside the pool lie between pages
+ * without access, so that a byte read or written beside them ends the rank; those in the pool lie between canaries.  And where no byte may be staged,
+ * there is no access to any rank's staging memory.
  */
 #include "collectives/pairs.h"
 #include "collectives/rma.h"
@@ -141,8 +141,8 @@ static int one(struct rooms *rooms, int kind, size_t bytes, uint64_t *seed, uint
         mode /= MODES;
     int failed = run_case(rooms, c, &a, (enum mode)(mode % MODES), x);
     if (failed)
-        fprintf(stderr, "rank %d: %s, n %d, about %zu bytes, mode %d, placed by 0x%llx\n", c->me, op_name(kind), c->n, bytes, (int)(mode % MODES),
-                (unsigned long long)x);
+        fprintf(stderr, "rank %d: %s, n %d, about %zu bytes, mode %d, placed by 0x%llx\n", c->me, op_name(kind), c->n, bytes,
+                (int)(mode % MODES), (unsigned long long)x);
     case_forget(&a);
     return failed;
 }
@@ -180,8 +180,10 @@ static int mixtures(struct world *w, void *arg) {
         for (int i = 0; i < n_sizes; i++)
             if (one(&rooms, case_kinds[k], list[i], &seed, check_random(&seed) % most)) return 1;
         for (uint64_t mixture = check_random(&seed) % step; mixture < most; mixture += step)
-            for (int i = 0; i < (all_sizes ? n_sizes : 1); i++)
-                if (one(&rooms, case_kinds[k], list[all_sizes ? (size_t)i : check_random(&seed) % (uint64_t)n_sizes], &seed, mixture)) return 1;
+            for (uint64_t i = 0; i < (all_sizes ? (uint64_t)n_sizes : 1); i++) {
+                uint64_t size = all_sizes ? i : check_random(&seed) % (uint64_t)n_sizes;
+                if (one(&rooms, case_kinds[k], list[size], &seed, mixture)) return 1;
+            }
     }
     rooms_free(&rooms);
     return 0;
@@ -277,11 +279,12 @@ static int filled(const struct placed *p, int from, uint64_t number) {
 }
 
 /* What travels in a cell with one buffer and with two, a piece of a copy, a half of a staging area. */
-static const size_t pair_sizes[] = {0, 1, 63, 64, 65, 975, 976, 977, 983, 984, 985, 991, 992, 993, PAIR_CHUNK - 1, PAIR_CHUNK, PAIR_CHUNK + 1,
-                                    2 * PAIR_CHUNK - 1, 2 * PAIR_CHUNK + 1, 3 * PAIR_CHUNK + 17, MIB - 1, MIB, MIB + 1, 32 * MIB - 1, 32 * MIB + 1};
+static const size_t pair_sizes[] = {0, 1, 63, 64, 65, 975, 976, 977, 983, 984, 985, 991, 992, 993,
+                                    PAIR_CHUNK - 1, PAIR_CHUNK, PAIR_CHUNK + 1, 2 * PAIR_CHUNK - 1, 2 * PAIR_CHUNK + 1, 3 * PAIR_CHUNK + 17,
+                                    MIB - 1, MIB, MIB + 1, 32 * MIB - 1, 32 * MIB + 1};
 enum { PAIR_SIZES = sizeof pair_sizes / sizeof pair_sizes[0] };
 
-/* To the next, from the one before: one buffer, or two of which the second is in the other kind of memory.  Everybody's kinds are his own. */
+/* To the next, from the one before: one buffer, or two of which the second is in the other kind of memory.  x: this rank's kinds and places. */
 static int transfer(struct rooms *rooms, size_t len, int two, uint64_t number, uint64_t x) {
     struct world *w = rooms->w;
     struct comm *c = world_comm(w);
@@ -335,8 +338,10 @@ static int pairs(struct world *w, void *arg) {
             if (check_count(1, 0) && few && pair_sizes[i] > (c->n > 2 ? 4 * PAIR_CHUNK : 2 * MIB)) continue;
             /* both bits from everybody, so that all mixtures of a sender with its receiver are met, and mixed rings now and then */
             x |= common >> 60 ? kinds & 3 : own_of(common, c->me) >> 60 & 3;
-            if (transfer(&rooms, pair_sizes[i], kinds >= 4, number, x) || (kinds < 4 && put_and_get(&rooms, pair_sizes[i], number + 1, common, x))) {
-                fprintf(stderr, "rank %d: %zu bytes, kinds %llu, placed by 0x%llx\n", c->me, pair_sizes[i], (unsigned long long)kinds, (unsigned long long)x);
+            if (transfer(&rooms, pair_sizes[i], kinds >= 4, number, x) ||
+                (kinds < 4 && put_and_get(&rooms, pair_sizes[i], number + 1, common, x))) {
+                fprintf(stderr, "rank %d: %zu bytes, kinds %llu, placed by 0x%llx\n", c->me, pair_sizes[i], (unsigned long long)kinds,
+                        (unsigned long long)x);
                 return 1;
             }
         }
@@ -393,7 +398,8 @@ static int without_staging(struct world *w, void *arg) {
     for (int k = 0; k < CASE_KINDS; k++)
         for (size_t i = 0; i < (c->n == 2 ? 2 : 1) + check_count(0, 1); i++) {
             int pushed = case_kinds[k] == OP_ALLREDUCE || case_kinds[k] == OP_REDUCE; /* others store into its receive buffer */
-            if (zero_copy_case(&rooms, case_kinds[k], sizes[i], IN_POOL, &seed) || zero_copy_case(&rooms, case_kinds[k], sizes[i], IN_PLACE, &seed)) return 1;
+            if (zero_copy_case(&rooms, case_kinds[k], sizes[i], IN_POOL, &seed)) return 1;
+            if (zero_copy_case(&rooms, case_kinds[k], sizes[i], IN_PLACE, &seed)) return 1;
             if (!pushed && zero_copy_case(&rooms, case_kinds[k], sizes[i], RECV_OUTSIDE, &seed)) return 1;
         }
     for (uint64_t kinds = 1; kinds < 4; kinds++) /* a pool on one side is enough */

@@ -95,7 +95,7 @@ static int up_claim(struct world *w) {
 static int up_stats(struct world *w) {
     if (!w->process) return SYP_OK;
     struct stats_identity who = {.rank = w->who.rank, .world = w->who.n_ranks, .local_rank = w->who.local_rank, .job = w->who.job,
-                                 .host = NULL, .backend = backend_host.name};
+                                 .host = NULL, .backend = w->backend->name};
     return stats_open((int)conf_int(CONF_STATS), &who);
 }
 
@@ -126,7 +126,7 @@ static void place_pool(struct world *w) {
 
 static int up_backend(struct world *w) {
     place_pool(w);
-    w->region_conf = (struct region_conf){.backend = &backend_host,
+    w->region_conf = (struct region_conf){.backend = w->backend,
                                           .len = w->local_mem_size,
                                           .meta = w->meta_size,
                                           .shared = 1,
@@ -369,8 +369,10 @@ static void undo(struct world *w) {
 
 int world_attach(struct world *w, const syp_config *asked) {
     int process = w->process;
+    const struct backend_ops *backend = w->backend;
     memset(w, 0, offsetof(struct world, coll));
     w->process = process;
+    w->backend = backend ? backend : &backend_host;
     w->asked = *asked;
     w->started = os->now();
     for (; w->steps < N_STEPS; w->steps++) {

@@ -16,6 +16,7 @@
 
 struct world {
     int process;              /* 1 = the world of this process */
+    const struct backend_ops *backend; /* what the pool is made of; set before world_attach, NULL = host memory */
     syp_config asked;         /* as given; pointers not kept */
     struct launch who;
     uint64_t local_mem_size, meta_size; /* as resolved, not yet rounded */

@@ -24,6 +24,7 @@ static int run_rank(const struct job *job, int rank, int n, const char *addr, in
     struct world *w = calloc(1, sizeof *w);
     syp_config c = SYP_CONFIG_INIT;
     w->process = process;
+    w->backend = job->setup.backend;
     c.rank = rank;
     c.n_ranks = n;
     c.local_mem_size = (job->setup.local_mem_size ? job->setup.local_mem_size : 64 << 20) + job->setup.uneven * (uint64_t)rank;
@@ -83,7 +84,7 @@ int worlds_as_processes(int n, const struct world_setup *setup, int (*fn)(struct
     struct ranks r;
     job_init(&job, setup, fn, arg);
     if (ranks_start(&r, n, 4096, process_rank, &job) != 0) return n;
-    int failed = ranks_wait(&r, 120, -1);
+    int failed = ranks_wait(&r, job.setup.seconds ? job.setup.seconds : 120, -1);
     ranks_free(&r);
     return failed;
 }

@@ -25,6 +25,8 @@ struct world_setup {
     uint64_t uneven;                    /* each rank has so much more than the one before it */
     int no_meta;                        /* 1 = meta_size really 0 */
     int64_t timeout_ns;                 /* 0 = 20 s */
+    int seconds;                        /* then processes that still run are killed; 0 = 120 */
+    const struct backend_ops *backend;  /* NULL = host memory */
 };
 
 /* fn runs in every rank with an attached world, which is detached afterwards (a failure of either counts).  Returns the number of

@@ -183,7 +183,7 @@ void setup_reduce(struct request *r, const struct call *call) {
     if (!r->error) r->error = judge(r, call);
     r->send_len = r->total;
     r->recv_len = gets_result(r, r->c->me) ? r->total : 0;
-    r->mailed = r->total <= r->c->coll->mail_max;
+    r->mailed = r->total && r->total <= r->c->coll->mail_max;
     enum coll_algorithm how = choose(r);
     r->moves = how == COLL_PULL ? &pull_moves : &push_moves;
     r->pushed = how == COLL_PUSH;

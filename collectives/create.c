@@ -27,15 +27,15 @@ _Static_assert(sizeof(struct create_round) <= MAIL_DATA, "travels in the mail");
 
 /* -------------------------------------------------------------------------------------------------- slots */
 
-/* A member of the group that had the slot may still be inside its last operation or agreement, reading our mails and votes or storing into our staging
- * area: then none of them may be reused. */
+/* A member of the group that had the slot may still be inside its last operation, agreement or transfer, reading our mails, votes or lines or storing into our
+ * staging area: then none of them may be reused. */
 int slot_is_free_locked(const struct coll *k, int i) {
     const struct comm *c = &k->comm[i];
     if (c->in_use || c->hazard_len) return 0;
     for (int m = 0; c->pair && m < c->n; m++)
         if (load_relaxed(&c->pair[m].hazard)) return 0;
     for (int m = 0; c->member && m < c->n; m++)
-        if ((comm_inside_of(c, m) & ~AGREEING) == c->id + 1) return 0;
+        if ((comm_inside_of(c, m) & ~AGREEING) == c->id + 1 || pairs_needed_by(c, m)) return 0;
     return 1;
 }
 

@@ -24,6 +24,7 @@ struct doing {
 /* All ranks know all groups; those that are not members have no comm. */
 struct party {
     int alive, n, rank[CASE_MEMBERS]; /* of the world */
+    int notified; /* through its channels: lost with a member that leaves */
     struct comm *c;
     struct doing *doing[MOST_DOING];
     int n_doing;
@@ -197,6 +198,7 @@ static int parcels(struct walker *k, struct party *g, uint64_t common) {
 static int channels(struct walker *k, struct party *g, uint64_t common) {
     uint64_t x = draw(&common);
     int n = g->n, shift = (int)(x % (uint64_t)n), channel = (int)(x >> 8 & 3), times = 1 + (int)(x >> 12 & 3);
+    g->notified = 1;
     for (int i = 0; i < times; i++) /* that never blocks */
         STEP_NEED(k, channel_notify(g->c, (g->c->me + shift) % n, channel) == SYP_OK);
     if (finish_all_but(k, NULL)) return 1;
@@ -316,6 +318,7 @@ static int leave(struct walker *k, struct party *g) {
     g->alive = 0;
     if (!g->c) return 0;
     if (finish_all_but(k, NULL)) return 1;
+    if (g->notified) STEP_NEED(k, coll_barrier(g->c, 0) == SYP_OK);
     STEP_NEED(k, comm_destroy(g->c) == SYP_OK);
     return 0;
 }

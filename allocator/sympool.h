@@ -644,7 +644,8 @@ SYP_API int syp_signal_wait(const uint64_t *signal, int cmp, uint64_t value, int
 
 /*
  * Channels: signals without memory of one's own, for each ordered pair of members of a group; channel: 0 .. SYP_CHANNELS - 1.  Each notification is waited for once:
- * a channel counts.  syp_channel_notify never blocks; syp_channel_wait waits for the next notification of member `from`.
+ * a channel counts.  syp_channel_notify never blocks; syp_channel_wait waits for the next notification of member `from`.  A notification ends with the group at the
+ * member that gave it: one that nobody has begun to wait for before that may be lost (then SYP_EPEER).
  * Returns SYP_OK and, as above, SYP_EINVAL, SYP_EREACH, SYP_EPEER, SYP_ETIMEOUT, SYP_ESTATE; a broken group's error.  Threads: one waiter for a channel at a time.
  */
 enum { SYP_CHANNELS = 4 };

@@ -60,6 +60,7 @@ struct comm_slot {
     atom64 lines_of;                         /* comm id + 1 whose lines are in board.line[slot]; release: pairs_open.  pairs with pair_his_line */
     _Alignas(CACHE_LINE) atom64 current;     /* sequence | kind << 56, for messages about who is behind */
     atom64 inside;                           /* comm id + 1 while in an operation, | AGREEING in an agreement; release at its end: inside_of */
+    atom32 pairing;                          /* threads inside calls with one other member; release: pairs_leave.  pairs with pairs_needed_by */
     _Alignas(CACHE_LINE) atom64 asleep;      /* mail that this member sleeps on: rank + 1 << 1 | which; 0 = awake.  wait_sleep against comm_publish */
     struct mail mail[2];
 };

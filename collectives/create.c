@@ -3,7 +3,8 @@
  * Making groups: the members of the parent agree on a slot that is free on all new members, and on a first phase above every phase of theirs.
  *
  * Slots are offered by one thread of a rank at a time (slots_offer); whoever is not that thread says so, and the round is repeated.  Among threads
- * that make groups of different parents the one with the lower group id goes first, on every rank, so one of them always gets through.
+ * that make groups of different parents the one with the lower group id goes first, on every rank, so one of them always gets through: no member offers before
+ * all have come, so nobody keeps a rank's turn while it waits for a thread that may be making another group.
  */
 #include "collectives/pairs.h"
 #include "collectives/request.h"
@@ -27,15 +28,15 @@ _Static_assert(sizeof(struct create_round) <= MAIL_DATA, "travels in the mail");
 
 /* -------------------------------------------------------------------------------------------------- slots */
 
-/* A member of the group that had the slot may still be inside its last operation or agreement, reading our mails and votes or storing into our staging
- * area: then none of them may be reused. */
+/* A member of the group that had the slot may still be inside its last operation, agreement or transfer, reading our mails, votes or lines or storing into our
+ * staging area: then none of them may be reused. */
 int slot_is_free_locked(const struct coll *k, int i) {
     const struct comm *c = &k->comm[i];
     if (c->in_use || c->hazard_len) return 0;
     for (int m = 0; c->pair && m < c->n; m++)
         if (load_relaxed(&c->pair[m].hazard)) return 0;
     for (int m = 0; c->member && m < c->n; m++)
-        if ((comm_inside_of(c, m) & ~AGREEING) == c->id + 1) return 0;
+        if ((comm_inside_of(c, m) & ~AGREEING) == c->id + 1 || pairs_needed_by(c, m)) return 0;
     return 1;
 }
 
@@ -167,17 +168,18 @@ static int take_slot(struct comm *parent, const struct request *r, const int *ra
 /* comm_create with the parent taken.  refused: SYP_OK, or why our call is not legal. */
 static int create(struct comm *parent, const int *ranks, int n, int refused, struct comm **out) {
     struct request r;
-    int rc, busy;
+    int rc, busy, met = 0;
     uint64_t deadline = deadline_after(os->now(), parent->coll->conf.timeout_ns);
     do {
         struct create_round mine = {.list_digest = refused ? 0 : list_digest(ranks, n)};
-        if (!slots_offer(parent, mine.free_slots, &mine.clock)) mine.busy = os->now() < deadline ? NOT_YET : TOO_LATE;
+        if (!met || !slots_offer(parent, mine.free_slots, &mine.clock)) mine.busy = os->now() < deadline ? NOT_YET : TOO_LATE;
         TEST_POINT("create.offer");
         rc = exchange(parent, &r, &mine, n, refused);
         if (rc == SYP_OK) rc = compare_rounds(parent, &r, mine.list_digest, &busy);
         if (rc == SYP_OK && !busy) rc = take_slot(parent, &r, ranks, n, out);
         if (rc != SYP_OK || !busy || !mine.busy) slots_done(parent);
-        if (rc == SYP_OK && busy) os->sleep(50 * NS_PER_US); /* a shrink may be waiting for its turn: wait_to_offer */
+        if (rc == SYP_OK && busy && met) os->sleep(50 * NS_PER_US); /* a shrink may be waiting for its turn: wait_to_offer */
+        met = 1;
     } while (rc == SYP_OK && busy);
     return rc;
 }

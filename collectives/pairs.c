@@ -46,17 +46,27 @@ void pairs_open(struct comm *c) {
 int pairs_enter(struct comm *c, const char *call) {
     uint32_t inside = load_relaxed(&c->pairs);
     while (!(inside & PAIRS_SHUT))
-        if (cas_acq_rel(&c->pairs, &inside, inside + 1)) return SYP_OK; /* pairs with pairs_shut and pairs_open */
+        if (cas_acq_rel(&c->pairs, &inside, inside + 1)) { /* pairs with pairs_shut and pairs_open */
+            (void)add_relaxed(&c->own->pairing, 1); /* published by our first step; pairs with pairs_needed_by */
+            return SYP_OK;
+        }
     return err_set(SYP_ESTATE, "%s on group %d: the group was destroyed", call, c->slot);
 }
 
 void pairs_leave(struct comm *c) {
+    atomic_fetch_sub_explicit(&c->own->pairing, 1, memory_order_release); /* pairs with pairs_needed_by */
     atomic_fetch_sub_explicit(&c->pairs, 1, memory_order_release); /* pairs with pairs_shut */
 }
 
 int pairs_shut(struct comm *c) {
     uint32_t nobody = 0;
     return cas_acquire(&c->pairs, &nobody, PAIRS_SHUT) || nobody == PAIRS_SHUT; /* pairs with pairs_leave */
+}
+
+int pairs_needed_by(const struct comm *c, int m) {
+    const struct comm_slot *slot = c->member[m].slot;
+    if (m == c->me || !slot || !load_acquire((atom32 *)&slot->pairing) || !pair_in_group(c, m)) return 0; /* pairs with pairs_leave; it stays while it is inside */
+    return !life_of(c->coll->peers, c->rank[m]) || peers_process_lives(&c->coll->peers->roster.rank[c->rank[m]]);
 }
 
 /* --------------------------------------------------------------------------------------- what makes it pointless */

@@ -42,6 +42,9 @@ int pairs_shut(struct comm *c); /* 1 = nobody is inside, and nobody will be */
 int pairs_enter(struct comm *c, const char *call);
 void pairs_leave(struct comm *c);
 
+/* Member m is inside such a call of this group, and may read our lines to see that we have done our part: they must stay although we have left the group. */
+int pairs_needed_by(const struct comm *c, int m);
+
 /* Members that may still store into this rank's pool: 1 + the first, 0 = none.  What is over is released. */
 int pairs_hazards(struct comm *c);
 /* [off, off + len) of this rank's pool is a buffer of a failed transfer from member m, which may store into it until it has published `steps`. */

@@ -235,6 +235,58 @@ static int slots_are_clean(struct world *w, void *arg) {
     return 0;
 }
 
+/* A sender that has yet to see that its message was taken is held, and so is one that has yet to see a notification.  The other member has done its part, leaves the group
+ * and makes others: not in the slot whose lines those two still read. */
+static _Thread_local const char *held_at;
+static atom32 held, let_go;
+
+static void hold_there(const char *point) {
+    if (!held_at || strcmp(point, held_at)) return;
+    held_at = NULL;
+    store_release(&held, 1);
+    for (uint64_t end = os->now() + 20 * NS_PER_S; !load_acquire(&let_go) && os->now() < end;)
+        os->sleep(NS_PER_MS);
+}
+
+static int taken_and_left(struct world *w, void *arg) {
+    const int waits = *(const int *)arg;
+    struct comm *c = world_comm(w), *g = NULL, *alone = NULL, *next[3] = {NULL};
+    int both[2] = {0, 1}, zero[1] = {0};
+    char byte = 1;
+    const struct buffers one = {(void *[]){&byte}, (size_t[]){1}, 1, 1 - c->me};
+    NEED(w, comm_create(c, both, 2, &g) == SYP_OK);
+    for (int r = 0; r < 2; r++) {
+        struct comm *single = NULL;
+        NEED(w, comm_create(c, &r, 1, &single) == SYP_OK);
+        if (r == c->me) alone = single;
+    }
+    if (c->me == 0) {
+        held_at = waits ? "nap.sleep" : "transfer.stepped";
+        NEED(w, (waits ? channel_wait(g, 1, 0, 0) : coll_send(g, &one, 0)) == SYP_OK);
+    } else {
+        while (!load_acquire(&held))
+            os->sleep(NS_PER_MS);
+        NEED(w, (waits ? channel_notify(g, 0, 0) : coll_recv(g, &one, 0)) == SYP_OK && comm_destroy(g) == SYP_OK);
+        for (int i = 0; i < 3; i++)
+            NEED(w, comm_create(alone, zero, 1, &next[i]) == SYP_OK && next[i] != g); /* handles are slots */
+        store_release(&let_go, 1);
+    }
+    NEED(w, coll_barrier(c, 0) == SYP_OK);
+    if (c->me == 0) return comm_destroy(g);
+    NEED(w, comm_create(alone, zero, 1, &g) == SYP_OK); /* free again */
+    return 0;
+}
+
+static void a_slot_is_not_reused_while_a_partner_reads_what_was_done(void) {
+    for (int waits = 0; waits < 2; waits++) {
+        store_relaxed(&held, 0);
+        store_relaxed(&let_go, 0);
+        test_point_hook = hold_there;
+        CHECK_EQ(worlds_as_threads(2, NULL, taken_and_left, &waits), 0);
+        test_point_hook = NULL;
+    }
+}
+
 static void channels(void) {
     uint64_t seed = check_seed();
     for (int n = 1; n <= 4; n++)
@@ -601,6 +653,7 @@ static void straggler(void) {
 
 int main(void) {
     return check_main("pairs", (struct check_test[]){{"one-sided", one_sided},
+                                                     {"a_slot_is_not_reused_while_a_partner_reads_what_was_done", a_slot_is_not_reused_while_a_partner_reads_what_was_done},
                                                      {"channels", channels},
                                                      {"lists", lists},
                                                      {"zero copy", zero_copy},

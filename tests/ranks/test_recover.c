@@ -526,6 +526,38 @@ static void two_threads_make_groups_of_two_parents(void) {
     delays_off();
 }
 
+static void *make_of_world(void *arg) {
+    static const int both[2] = {0, 1};
+    struct comm *c = NULL;
+    return comm_create(world_of(arg), both, 2, &c) == SYP_OK ? NULL : arg;
+}
+
+/* Rank 0 makes two groups at the same time, rank 1 one after the other, the other one first. */
+static int crossed(struct world *w, void *arg) {
+    static const int both[2] = {0, 1};
+    struct comm *second = NULL, *c = NULL;
+    void *failed = NULL;
+    pthread_t t;
+    (void)arg;
+    NEED(w, comm_create(world_of(w), both, 2, &second) == SYP_OK);
+    if (w->who.rank == 0) {
+        pthread_create(&t, NULL, make_of_world, w);
+        os->sleep(20 * NS_PER_MS);
+    }
+    NEED(w, comm_create(second, both, 2, &c) == SYP_OK);
+    if (w->who.rank == 0)
+        pthread_join(t, &failed);
+    else
+        failed = make_of_world(w);
+    NEED(w, !failed);
+    return 0;
+}
+
+static void who_waits_for_members_keeps_nobody_from_making_another_group(void) {
+    struct world_setup setup = {.timeout_ns = 5 * (int64_t)NS_PER_S};
+    CHECK_EQ(worlds_as_threads(2, &setup, crossed, NULL), 0);
+}
+
 /* On rank 1 another thread makes a group and does not come to an end. */
 static int never_its_turn(struct world *w, void *arg) {
     static const int all[N] = {0, 1, 2, 3};
@@ -561,6 +593,7 @@ int main(void) {
                                                        {"running", a_running_operation_s_buffers_are_not_safe},
                                                        {"keeper", a_lost_keeper_is_told_to_its_own_rank_too},
                                                        {"turn", making_a_group_ends_at_the_deadline},
+                                                       {"crossed", who_waits_for_members_keeps_nobody_from_making_another_group},
                                                        {"threads", two_threads_make_groups_of_two_parents},
                                                        {0}});
 }

@@ -57,9 +57,9 @@ struct mail_buffers {
  * reasons for which there are two mails.
  */
 struct tree_mark {
-    _Alignas(CACHE_LINE) atom64 up; /* the members that this one leads have reached it; release: tree_store.  acquire: tree_reached */
+    _Alignas(CACHE_LINE) atom64 up; /* the members that this one leads have reached it; release: tree_store.  acquire: up_reached */
     atom64 up_differs;              /* their calls at it may differ: look at the mails; ordered by up */
-    atom64 all;                     /* every member has; release: tree_store.  acquire: tree_reached */
+    atom64 all;                     /* of member 0: every member has, and tree_result is there; release: tree_store.  acquire: tree_over */
     atom64 all_differs;             /* likewise; ordered by all */
 };
 

@@ -111,7 +111,7 @@ static int run(struct comm *c, struct queued *q, uint64_t latest) {
 /* The running request waits for a member that has not come, and it is not time to ask why. */
 static int still_blocked(const struct comm *c) {
     struct queue *k = c->queue;
-    const struct request *r = &first_of(k)->r;
+    struct request *r = &first_of(k)->r;
     return c->begun && !c->broken && !wait_over(r) && os->now() < k->next_look;
 }
 

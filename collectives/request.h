@@ -76,6 +76,7 @@ struct request {
     uint64_t start, deadline, next_warning, stall; /* ns; start 0 = no clock was read yet; next_warning 0 = never */
     int64_t timeout_ns;
     int cursor;           /* members below have reached wait_target */
+    int part_seen;        /* in a large group: so many members of the part that is looked at have */
     int wait_one;         /* 1 = only wait_member matters, 0 = all members must reach wait_target */
     enum awaited wait_on; /* its stamp, or a word of the tree */
     uint64_t all_seen;    /* the stamps of all were seen to have reached it, whatever the tree says */
@@ -182,7 +183,7 @@ static inline uint64_t rounds_now(const struct request *r) {
 /* wait.c: block until the request's wait_* condition holds.  SYP_OK, or the error that ends the operation. */
 int wait_for(struct request *r);
 /* Does it hold? */
-int wait_over(const struct request *r);
+int wait_over(struct request *r);
 /* One look at what makes waiting pointless: a death, an abort, the deadline.  The request's clock runs.  SYP_OK = wait on. */
 int wait_look(struct request *r, uint64_t now);
 /* Has a member given the group up?  Then nobody's buffer may be touched any more.  SYP_OK, or the error that ends the operation. */

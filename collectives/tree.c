@@ -23,6 +23,10 @@ static struct tree_mark *own_mark(const struct comm *c) { return &c->own->tree[c
 
 static const struct tree_mark *mark_of(const struct comm *c, int member) { return &c->member[member].slot->tree[c->sequence & 1]; }
 
+static int up_reached(const struct comm *c, int leader, uint64_t target) {
+    return load_acquire((atom64 *)&mark_of(c, leader)->up) >= target; /* pairs with tree_store */
+}
+
 int tree_memory(struct coll *k, int slot) {
     if (k->result_ready[slot]) return SYP_OK;
     int rc = peers_commit_control(k->peers, offsetof(struct board, result) + (uint64_t)slot * sizeof(struct tree_result), sizeof(struct tree_result));
@@ -44,15 +48,15 @@ void tree_deliver(struct comm *c, int kind) {
     tree_publish(c);
 }
 
-/* As comm_publish: every step-th of the members first .. end - 1 may sleep on it. */
-static void tree_store(struct comm *c, enum awaited on, uint64_t target, int first, int end, int step) {
+/* As comm_publish. */
+static void tree_store(struct comm *c, enum awaited on, uint64_t target) {
     int which = (int)(c->sequence & 1), wake = 0;
     atom64 *word = (atom64 *)slot_word(c->own, on, which);
     uint64_t sleeper = asleep_on(c->coll->peers->me, on, which);
     TEST_POINT("tree.publish");
-    store_release(word, target); /* pairs with tree_reached, and through the fences with wait_sleep */
+    store_release(word, target); /* pairs with up_reached and tree_over, and through the fences with wait_sleep */
     fence_light(c->coll);
-    for (int m = first; m < end; m += step)
+    for (int m = 0; m < c->n; m++)
         wake |= load_relaxed((atom64 *)&c->member[m].slot->asleep) == sleeper;
     if (wake) os->futex_wake(comm_word(word), INT32_MAX);
     TEST_POINT("tree.published");
@@ -69,32 +73,29 @@ static int calls_as_we(const struct comm *c, int member) {
     return ((his->what ^ mine->what) | (his->count ^ mine->count) | (his->token ^ mine->token)) == 0;
 }
 
-/* Every step-th of these members is still with us and asks for the same as we.  If one is not, nothing more of them is read here. */
-static int all_as_we(const struct comm *c, int first, int end, int step) {
+/* Each of these members is still with us and asks for the same as we.  If one is not, nothing more of them is read here. */
+static int all_as_we(const struct comm *c, int first, int end) {
     fence_light(c->coll); /* as in wait_aborted */
-    for (int m = first; m < end; m += step)
+    for (int m = first; m < end; m++)
         if (has_given_up(c, m) || !calls_as_we(c, m)) return 0;
     return 1;
 }
 
-static int leaders_agree(const struct comm *c, uint64_t target) {
-    if (!all_as_we(c, 0, c->n, c->tree)) return 0;
-    for (int m = 0; m < c->n; m += c->tree)
-        if (load_relaxed((atom64 *)&mark_of(c, m)->up_differs) == target) return 0;
+/* Every part is with us and asks for the same as we: as its leader says, or as we see. */
+static int parts_agree(const struct comm *c, uint64_t target) {
+    for (int m = 0; m < c->n; m += c->tree) {
+        int told = up_reached(c, m, target);
+        if (!all_as_we(c, m, told ? m + 1 : part_end(c, m))) return 0;
+        if (told && load_relaxed((atom64 *)&mark_of(c, m)->up_differs) == target) return 0;
+    }
     return 1;
-}
-
-/* Whose `all` we await. */
-static int teller(const struct request *r) {
-    return r->combined ? 0 : leader_of(r->c, r->c->me);
 }
 
 int tree_agrees(const struct request *r) {
     const struct comm *c = r->c;
-    int from = teller(r);
-    if (r->all_seen >= r->base || load_relaxed((atom64 *)&mark_of(c, from)->all_differs) == r->base) return 0;
-    if (!all_as_we(c, from, from + 1, 1) || has_given_up(c, c->me)) return 0;
-    return r->root < 0 || r->root >= c->n || !has_given_up(c, r->root);
+    if (r->all_seen >= r->base || has_given_up(c, c->me)) return 0;
+    if (!r->combined) return parts_agree(c, r->base) && (r->root < 0 || r->root >= c->n || !has_given_up(c, r->root));
+    return all_as_we(c, 0, 1) && load_relaxed((atom64 *)&mark_of(c, 0)->all_differs) != r->base;
 }
 
 /* ----------------------------------------------------------------------------------------------------- waiting */
@@ -108,7 +109,7 @@ static int awaits(struct request *r, enum awaited on, int member, uint64_t targe
 }
 
 /* Our part has come. */
-static int part_at(struct request *r, uint64_t target) {
+static int own_part_at(struct request *r, uint64_t target) {
     struct comm *c = r->c;
     struct tree_mark *mark = own_mark(c);
     int end = part_end(c, c->me);
@@ -116,40 +117,56 @@ static int part_at(struct request *r, uint64_t target) {
     for (; r->cursor < end - c->me; r->cursor++)
         if (!wait_reached(c, c->me + r->cursor, target)) return awaits(r, ON_STAMP, c->me + r->cursor, target);
     r->cursor = 0;
-    if (target == r->base && !all_as_we(c, c->me, end, 1)) store_relaxed(&mark->up_differs, target); /* ordered by up */
-    tree_store(c, ON_UP, target, 0, c->n, c->tree);
+    if (target == r->base && !all_as_we(c, c->me, end)) store_relaxed(&mark->up_differs, target); /* ordered by up */
+    tree_store(c, ON_UP, target);
     return 1;
 }
 
-static void combine(struct request *r) {
-    struct comm *c = r->c;
-    r->moves->combine(r, (uint8_t *)c->result->data[c->sequence & 1]);
+int tree_over(struct request *r) {
+    const struct comm *c = r->c;
+    int end = part_end(c, r->wait_member);
+    if (r->all_seen >= r->wait_target) return 1;
+    if (r->wait_on == ON_ALL) return load_acquire((atom64 *)&mark_of(c, 0)->all) >= r->wait_target; /* pairs with tree_store */
+    if (up_reached(c, r->wait_member, r->wait_target)) return 1;
+    if (!c->coll->peers->crowded) return 0;
+    while (r->wait_member + r->part_seen < end && wait_reached(c, r->wait_member + r->part_seen, r->wait_target))
+        r->part_seen++;
+    return r->wait_member + r->part_seen == end;
 }
 
-/* All parts have come. */
+/* Every part has come. */
 static int parts_at(struct request *r, uint64_t target) {
     struct comm *c = r->c;
-    struct tree_mark *mark = own_mark(c);
-    if (load_relaxed(&mark->all) >= target) return 1;
-    for (; r->cursor < c->n; r->cursor += c->tree)
-        if (!tree_reached(r, ON_UP, r->cursor, target)) return awaits(r, ON_UP, r->cursor, target);
-    r->cursor = 0;
-    int first = target == r->base, agreed = first && r->all_seen < target && leaders_agree(c, target);
-    if (r->combined && agreed && !r->error) {
-        agreed = all_as_we(c, 0, c->n, 1); /* once more, because everybody's data is read */
-        if (agreed) combine(r);
+    for (; r->cursor < c->n; r->cursor += c->tree, r->part_seen = 0) {
+        (void)awaits(r, ON_UP, r->cursor, target);
+        if (!tree_over(r)) return 0;
     }
-    if (first && !agreed) store_relaxed(&mark->all_differs, target); /* ordered by all */
-    tree_store(c, ON_ALL, target, r->combined ? 0 : c->me, r->combined ? c->n : part_end(c, c->me), 1);
+    r->cursor = 0;
     return 1;
+}
+
+/* Member 0, of the mails' data. */
+static void combine_for_all(struct request *r, uint64_t target) {
+    struct comm *c = r->c;
+    struct tree_mark *mark = own_mark(c);
+    if (load_relaxed(&mark->all) >= target) return;
+    int agreed = r->all_seen < target && parts_agree(c, target);
+    if (agreed && !r->error && (agreed = all_as_we(c, 0, c->n))) /* once more, because everybody's data is read */
+        r->moves->combine(r, (uint8_t *)c->result->data[c->sequence & 1]);
+    if (!agreed) store_relaxed(&mark->all_differs, target); /* ordered by all */
+    tree_store(c, ON_ALL, target);
 }
 
 int tree_all_at(struct request *r, uint64_t target) {
     struct comm *c = r->c;
-    int from = teller(r);
-    if (leader_of(c, c->me) == c->me && r->all_seen < target && !part_at(r, target)) return 0;
-    if (from == c->me) return parts_at(r, target);
-    return tree_reached(r, ON_ALL, from, target) ? 1 : awaits(r, ON_ALL, from, target);
+    if (leader_of(c, c->me) == c->me && r->all_seen < target && !own_part_at(r, target)) return 0;
+    if (r->combined && c->me != 0) {
+        (void)awaits(r, ON_ALL, 0, target);
+        return tree_over(r);
+    }
+    if (!parts_at(r, target)) return 0;
+    if (r->combined) combine_for_all(r, target);
+    return 1;
 }
 
 int tree_look(struct request *r) {
@@ -157,7 +174,7 @@ int tree_look(struct request *r) {
     for (int m = 0; m < c->n; m++)
         if (!wait_reached(c, m, r->wait_target)) return 0;
     r->all_seen = r->wait_target;
-    r->cursor = 0;
+    r->cursor = r->part_seen = 0;
     return 1;
 }
 

@@ -2,12 +2,13 @@
 /*
  * Meeting in groups of more than TREE_ABOVE members, where everybody looking at everybody would cost as the square of their number.
  *
- * Consecutive members form parts, the first of each is its leader.  A leader looks at its part (stamps, calls), says so (tree_mark.up), looks at what the other
- * leaders say, and tells its part (tree_mark.all); a member looks at its leader alone.  When the members' data in the mails is to be combined, member 0 does
- * that for all, and tells all.
+ * Consecutive members form parts, the first of each is its leader.  A leader looks at its part (stamps, calls) and says so (tree_mark.up); all look at the
+ * leaders.  When the members' data in the mails is to be combined, member 0 does that for all, and tells all (tree_mark.all): elements are combined in member
+ * order, so partial sums are of no use.
  *
- * The stamps and mails remain the truth; the words of the tree only repeat it.  So whoever has waited long looks at the stamps of all (tree_look), and a leader
- * that died, stopped or does something else holds nobody up for longer than that; whoever hears that calls may differ compares the mails of all.
+ * The stamps and mails remain the truth; the words of the tree only repeat it.  So where ranks share processors, and a turn of the leader costs more than a look
+ * at its part, members look at the part themselves; whoever has waited long looks at the stamps of all (tree_look), and a leader that died, stopped or does
+ * something else holds nobody up for longer than that; whoever hears that calls may differ compares the mails of all.
  */
 #ifndef SYP_COLLECTIVES_TREE_H
 #define SYP_COLLECTIVES_TREE_H
@@ -36,9 +37,7 @@ int tree_agrees(const struct request *r);
 void tree_take_result(struct request *r);
 /* We wait since long: 1 = the stamps of all have come. */
 int tree_look(struct request *r);
-static inline int tree_reached(const struct request *r, enum awaited on, int member, uint64_t target) {
-    const struct comm *c = r->c; /* pairs with tree_store */
-    return load_acquire((atom64 *)slot_word(c->member[member].slot, on, (int)(c->sequence & 1))) >= target || r->all_seen >= target;
-}
+/* wait_over for a word of the tree. */
+int tree_over(struct request *r);
 
 #endif

@@ -30,9 +30,10 @@
 #define CROWDED_YIELDS_NS (200 * NS_PER_US)
 #define FIRST_SLICE (1 * NS_PER_MS)
 #define LAST_SLICE (8 * NS_PER_MS) /* bounds how late a death is seen: 20 ms is promised */
+#define LEADERS_TIME (10 * NS_PER_MS) /* which leaders of the tree have to tell; then everybody looks for itself */
 
-int wait_over(const struct request *r) {
-    return r->wait_on == ON_STAMP ? wait_reached(r->c, r->wait_member, r->wait_target) : tree_reached(r, r->wait_on, r->wait_member, r->wait_target);
+int wait_over(struct request *r) {
+    return r->wait_on == ON_STAMP ? wait_reached(r->c, r->wait_member, r->wait_target) : tree_over(r);
 }
 
 /* A core dump delays every sign of a death, so it is worth telling. */
@@ -167,15 +168,18 @@ int wait_look(struct request *r, uint64_t now) {
     struct comm *c = r->c;
     int rc = wait_aborted(r);
     if (rc != SYP_OK) return rc;
-    if (c->tree && !r->wait_one && tree_look(r)) return SYP_OK;
-    int reason = 0;
+    int reason = 0, gone = 0;
     for (int m = next_gone(c, 0, &reason); m < c->n; m = next_gone(c, m + 1, &reason)) {
         if (r->wait_one && m != r->wait_member) continue;
         /* looked at after its death was seen: what it stored before dying is visible now */
-        if (wait_reached(c, m, r->wait_target)) continue;
+        if (wait_reached(c, m, r->wait_target)) {
+            gone = 1;
+            continue;
+        }
         rc = wait_aborted(r); /* it may have learnt of another one's death first, and told */
         return rc != SYP_OK ? rc : give_up_gone(r, m, reason);
     }
+    if (c->tree && !r->wait_one && (gone || now >= r->start + LEADERS_TIME || now >= r->deadline) && tree_look(r)) return SYP_OK;
     if ((rc = comm_check_own_life(c, op_name(r->kind))) != SYP_OK) return comm_break(c, rc, c->coll->peers->me, r->sequence);
     if (now >= r->deadline) return give_up_timeout(r, now);
     if (r->next_warning && now >= r->next_warning) {
@@ -190,8 +194,13 @@ int wait_look(struct request *r, uint64_t now) {
     return SYP_OK;
 }
 
+/* A turn of everybody takes so long. */
+static uint64_t yields_ns(const struct comm *c) {
+    return (uint64_t)(c->tree ? c->n / 8 : 1) * (uint64_t)CROWDED_YIELDS_NS;
+}
+
 /* Short waits, without the kernel.  1 = reached. */
-static int wait_awake(const struct request *r) {
+static int wait_awake(struct request *r) {
     const struct coll *k = r->c->coll;
     if (k->peers->crowded) {
         for (int i = 0; i < CROWDED_SPINS; i++) {
@@ -199,7 +208,7 @@ static int wait_awake(const struct request *r) {
             cpu_relax();
         }
         /* a yield may last as long as all others want to run */
-        for (uint64_t end = os->now() + CROWDED_YIELDS_NS; os->now() < end;) {
+        for (uint64_t end = os->now() + yields_ns(r->c); os->now() < end;) {
             os->yield();
             if (wait_over(r)) return 1;
         }

@@ -6,6 +6,7 @@
  */
 #include "collectives/tree.h"
 #include "pool/base/status.h"
+#include "pool/stats.h"
 #include "tests/support/check.h"
 #include "tests/support/ranks.h"
 #include "tests/support/strike.h"
@@ -111,6 +112,25 @@ static int disagree(struct world *w, void *arg) {
 static void who_asks_for_something_else_is_named(void) {
     CHECK_EQ(worlds_as_threads(33, &small, disagree, NULL), 0);
     CHECK_EQ(worlds_as_processes(33, &small, disagree, NULL), 0);
+}
+
+/* The last one comes late, so all others sleep: on stamps of their part, on leaders' words, on member 0's. */
+static int late(struct world *w, void *arg) {
+    struct comm *c = &w->coll.comm[0];
+    uint64_t before = stats_read(STAT_LATE_WAKES);
+    (void)arg;
+    for (int i = 0; i < 12; i++) {
+        float x = 1;
+        w->peers.crowded = i % 2;
+        if (c->me == c->n - 1) os->sleep(15 * NS_PER_MS);
+        NEED(w, i % 3 ? coll_barrier(c, 0) == SYP_OK : coll_allreduce(c, &x, &x, 1, SYP_FLOAT32, SYP_SUM, 0) == SYP_OK);
+    }
+    NEED(w, stats_read(STAT_LATE_WAKES) - before <= 4); /* now and then the end of a slice and the late one coincide */
+    return 0;
+}
+
+static void sleepers_are_woken(void) {
+    CHECK_EQ(worlds_as_processes(33, &small, late, NULL), 0);
 }
 
 /* -------------------------------------------------------------------------------------------------------- trouble */
@@ -237,6 +257,7 @@ int main(void) {
                                                     {"results_are_exact_in_processes", results_are_exact_in_processes},
                                                     {"results_are_exact_with_delays", results_are_exact_with_delays},
                                                     {"who_asks_for_something_else_is_named", who_asks_for_something_else_is_named},
+                                                    {"sleepers_are_woken", sleepers_are_woken},
                                                     {"survivors_of_a_kill_agree", survivors_of_a_kill_agree},
                                                     {"a_stopped_member_is_a_timeout_of_all", a_stopped_member_is_a_timeout_of_all},
                                                     {"an_abort_reaches_all", an_abort_reaches_all},

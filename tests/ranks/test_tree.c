@@ -228,7 +228,9 @@ static const int victims[] = {0, 16, 5, 17}; /* the root and leader, a leader, m
 static void survivors_of_a_kill_agree(void) {
     static const char *const points[] = {"publish", "published", "tree.publish", "tree.published", "wait.sleep"};
     for (int i = 0; i < (int)check_count(18, 200); i++) {
-        struct plan p = {.point = points[i % 5], .victim = victims[i / 5 % 4], .after = 3 + i * 7 % 11, .signal = SIGKILL, .mixed = i % 3 != 0, .crowded = i % 2};
+        struct plan p = {.point = points[i % 5], .victim = victims[i / 5 % 4], .after = 3 + i * 7 % 11, .signal = SIGKILL};
+        p.mixed = i % 3 != 0;
+        p.crowded = i % 2;
         if (!strncmp(p.point, "tree", 4)) p.victim = victims[i / 5 % 2];
         if (!strcmp(p.point, "wait.sleep")) p.after = 1;
         if (!strcmp(p.point, "wait.sleep") && p.victim == N - 1) p.victim = 16;
@@ -239,8 +241,10 @@ static void survivors_of_a_kill_agree(void) {
 static void a_stopped_member_is_a_timeout_of_all(void) {
     static const char *const points[] = {"publish", "tree.publish", "published"};
     for (int i = 0; i < (int)check_count(6, 60); i++) {
-        struct plan p = {.point = points[i % 3], .victim = victims[i % 3 == 1 ? i / 3 % 2 : i / 3 % 4], .after = 4 + i % 5, .signal = SIGSTOP, .mixed = i % 2, .crowded = i / 2 % 2,
-                         .timeout_ns = NS_PER_S};
+        struct plan p = {.point = points[i % 3], .victim = victims[i / 3 % 4], .after = 4 + i % 5, .signal = SIGSTOP, .timeout_ns = NS_PER_S};
+        if (i % 3 == 1) p.victim = victims[i / 3 % 2]; /* only leaders pass it */
+        p.mixed = i % 2;
+        p.crowded = i / 2 % 2;
         one_trouble(&p, SYP_ETIMEOUT);
     }
 }

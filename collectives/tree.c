@@ -70,7 +70,7 @@ static int has_given_up(const struct comm *c, int member) {
 
 static int calls_as_we(const struct comm *c, int member) {
     const struct mail_call *his = &comm_mail_of(c, member)->call, *mine = &comm_mail(c)->call;
-    return ((his->what ^ mine->what) | (his->count ^ mine->count) | (his->token ^ mine->token)) == 0;
+    return ((his->what ^ mine->what) | (his->token ^ mine->token)) == 0;
 }
 
 /* Each of these members is still with us and asks for the same as we.  If one is not, nothing more of them is read here. */

@@ -39,13 +39,16 @@ static void pack(const struct request *r, uint8_t *data) {
     memcpy(data, r->send, r->total);
 }
 
-static void unpack(struct request *r) {
-    if (!gets_result(r, r->c->me)) return;
+static void combine(const struct request *r, void *result) {
     const char *src[MAX_WORLD];
-    char *dst = r->recv;
+    char *dst = result;
     for (int m = 0; m < r->c->n; m++)
         src[m] = (const char *)request_mail(r, m);
     reduce_push(&dst, 1, src, r->c->n, r->count, r->dtype, r->op);
+}
+
+static void unpack(struct request *r) {
+    if (gets_result(r, r->c->me)) combine(r, r->recv);
 }
 
 /* What the others need: all but our own slice. */
@@ -94,7 +97,7 @@ static void take(struct request *r, const char *half) {
     part_deliver(r, recv + (begin + len) * size, half + (begin + len) * size, (n - begin - len) * size);
 }
 
-static const struct op_moves push_moves = {.pack = pack, .unpack = unpack, .stage = stage, .move = push, .take = take};
+static const struct op_moves push_moves = {.pack = pack, .unpack = unpack, .combine = combine, .stage = stage, .move = push, .take = take};
 
 /* ---------------------------------------------------------------------------------------------------- one-shot */
 
@@ -112,7 +115,7 @@ static int reduce_all(struct request *r) {
     return rc;
 }
 
-static const struct op_moves one_shot_moves = {.pack = pack, .unpack = unpack, .stage = stage_all, .move = reduce_all};
+static const struct op_moves one_shot_moves = {.pack = pack, .unpack = unpack, .combine = combine, .stage = stage_all, .move = reduce_all};
 
 /* -------------------------------------------------------------------------------------------------------- pull */
 
@@ -160,7 +163,7 @@ static enum coll_algorithm choose(const struct request *r) {
     const struct coll_conf *conf = &r->c->coll->conf;
     if (conf->algorithm == COLL_PULL) return r->kind == OP_REDUCE ? COLL_ONE_SHOT : COLL_PULL;
     if (conf->algorithm != COLL_AUTO) return (enum coll_algorithm)conf->algorithm;
-    return r->total <= conf->one_shot ? COLL_ONE_SHOT : COLL_PUSH;
+    return r->total <= conf->one_shot && !r->c->tree ? COLL_ONE_SHOT : COLL_PUSH;
 }
 
 static void one_shot(struct request *r) {
@@ -188,4 +191,7 @@ void setup_reduce(struct request *r, const struct call *call) {
     r->moves = how == COLL_PULL ? &pull_moves : &push_moves;
     r->pushed = how == COLL_PUSH;
     if (how == COLL_ONE_SHOT) one_shot(r);
+    if (r->kind != OP_ALLREDUCE) return;
+    r->combined = r->mailed && r->total;
+    r->together = !r->one_shot;
 }

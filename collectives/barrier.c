@@ -7,6 +7,7 @@
 void setup_barrier(struct request *r, const struct call *call) {
     (void)call;
     r->step = request_meet;
+    r->few_mails = 1;
 }
 
 int coll_finalize(struct comm *world, int64_t timeout_ns) {
@@ -19,5 +20,6 @@ int coll_finalize(struct comm *world, int64_t timeout_ns) {
     }
     request_number(&r, world, OP_FINALIZE, timeout_ns, 0);
     r.step = request_meet;
+    r.few_mails = 1;
     return request_drive(&r);
 }

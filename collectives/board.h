@@ -52,6 +52,17 @@ struct mail_buffers {
     uint64_t send_stride; /* bytes from row to row of send */
 };
 
+/*
+ * What a leader says for others in a group of more than TREE_ABOVE members (tree.c).  All are phases, and only grow.  Of operation s: tree[s & 1], for the
+ * reasons for which there are two mails.
+ */
+struct tree_mark {
+    _Alignas(CACHE_LINE) atom64 up; /* the members that this one leads have reached it; release: tree_store.  acquire: up_reached */
+    atom64 up_differs;              /* their calls at it may differ: look at the mails; ordered by up */
+    atom64 all;                     /* of member 0: every member has, and tree_result is there; release: tree_store.  acquire: tree_over */
+    atom64 all_differs;             /* likewise; ordered by all */
+};
+
 #define AGREEING (1ull << 63) /* above every id */
 
 struct comm_slot {
@@ -61,8 +72,14 @@ struct comm_slot {
     _Alignas(CACHE_LINE) atom64 current;     /* sequence | kind << 56, for messages about who is behind */
     atom64 inside;                           /* comm id + 1 while in an operation, | AGREEING in an agreement; release at its end: inside_of */
     atom32 pairing;                          /* threads inside calls with one other member; release: pairs_leave.  pairs with pairs_needed_by */
-    _Alignas(CACHE_LINE) atom64 asleep;      /* mail that this member sleeps on: rank + 1 << 1 | which; 0 = awake.  wait_sleep against comm_publish */
+    _Alignas(CACHE_LINE) atom64 asleep;      /* what this member sleeps on: asleep_on; 0 = awake.  wait_sleep against comm_publish and tree_store */
     struct mail mail[2];
+    struct tree_mark tree[2];
+};
+
+/* In a group of more than TREE_ABOVE members: what member 0 has combined of all mails.  Ordered by its tree_mark.all. */
+struct tree_result {
+    _Alignas(CACHE_LINE) uint8_t data[2][MAIL_DATA];
 };
 
 /*
@@ -108,8 +125,9 @@ struct board {
     struct vote vote[COMM_SLOTS][2]; /* of agreement k: [k & 1]; a slow member may still read the last one */
     _Alignas(CACHE_LINE) atom32 napping; /* threads of this rank asleep on its bell; nap_sleep against nap_ring */
     struct pair_cell cell[PAIR_CELLS];
-    /* Of the group in each slot, towards each member: memory for as many as it has, from pairs_open on.  Last, because of that. */
+    /* Of the group in each slot, towards each member: memory for as many as it has, from pairs_open on.  Behind the rest, because of that. */
     struct pair_line line[COMM_SLOTS][MAX_WORLD];
+    struct tree_result result[COMM_SLOTS]; /* memory where this rank is member 0 of a large group */
 };
 
 #endif

@@ -45,5 +45,6 @@ void setup_broadcast(struct request *r, const struct call *call) {
     if (!r->error) r->error = call_bytes(r, call->count, 1);
     if (!r->error) r->error = call_buffer(r, "buf", call->recv, call->count);
     r->send_len = is_root ? r->total : 0;
-    r->mailed = r->total && r->total <= MAIL_DATA;
+    r->few_mails = r->total <= MAIL_DATA;
+    r->mailed = r->total && r->few_mails;
 }

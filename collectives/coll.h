@@ -62,6 +62,8 @@ struct comm {
     int ready;                 /* in use, all reached, not broken, no requests pending */
     int slot;                  /* 0 = world */
     int n, me;                 /* members; our number among them */
+    int tree;                  /* more than TREE_ABOVE members: in parts of so many, each with a leader (tree.h); else 0 */
+    const struct tree_result *result; /* of member 0; if tree */
     struct comm_member *member; /* n, map_alloc'ed */
     int *rank;                 /* n: the members' ranks in the world, in the same memory */
     struct comm_slot *own;
@@ -104,6 +106,7 @@ struct coll {
     struct comm comm[COMM_SLOTS];
     struct crew crew;
     uint64_t mail_max;         /* largest reduction that travels in the mails */
+    uint8_t result_ready[COMM_SLOTS];  /* 1 once struct tree_result of the slot has memory */
     uint8_t staging_ready[COMM_SLOTS]; /* 1 once the group's staging area has memory; used by the one thread inside the group */
     /* Between two ranks (pairs.h). */
     uint16_t lines_ready[COMM_SLOTS]; /* members whose lines in the slot have memory */
@@ -146,8 +149,13 @@ static inline struct mail *comm_mail(const struct comm *c) { return &c->own->mai
 static inline const struct mail *comm_mail_of(const struct comm *c, int member) { return &c->member[member].slot->mail[c->sequence & 1]; }
 /* Members that sleep on our mail: post.h. */
 void comm_wake(const struct comm *c);
-/* What comm_slot.asleep holds of who sleeps on mail `which` of a rank. */
-static inline uint64_t asleep_on(int rank, int which) { return ((uint64_t)rank + 1) << 1 | (uint64_t)which; }
+/* What a member waits for in another's slot, of mail `which`; what comm_slot.asleep holds of who sleeps on it; and the word itself. */
+enum awaited { ON_STAMP, ON_UP, ON_ALL };
+static inline uint64_t asleep_on(int rank, enum awaited on, int which) { return ((uint64_t)rank + 1) << 3 | (uint64_t)on << 1 | (uint64_t)which; }
+static inline int asleep_rank(uint64_t asleep) { return (int)(asleep >> 3) - 1; }
+static inline const atom64 *slot_word(const struct comm_slot *slot, uint64_t on, int which) {
+    return on == ON_UP ? &slot->tree[which].up : on == ON_ALL ? &slot->tree[which].all : &slot->mail[which].stamp;
+}
 /* The largest phase that this rank ever published in a slot. */
 uint64_t slot_clock(const struct comm_slot *slot);
 /* The futex word of a 64-bit atomic: its low half. */

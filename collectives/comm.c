@@ -11,6 +11,7 @@
 #include "collectives/pairs.h"
 #include "collectives/queue.h"
 #include "collectives/request.h"
+#include "collectives/tree.h"
 #include "pool/base/arena.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
@@ -76,6 +77,8 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
     if (start && (start >= CLOCK_MAX || start <= slot_clock(&own_board(k)->slot[slot])))
         return err_set(SYP_EPEER, "make group %d: its members' clocks say that it begins at %llu, which cannot be: the control data of one of them "
                                   "is damaged", slot, (unsigned long long)start);
+    int rc = ranks[0] == k->peers->me && n > TREE_ABOVE ? tree_memory(k, slot) : SYP_OK;
+    if (rc != SYP_OK) return rc;
     struct comm_member *member = map_alloc((size_t)n * (sizeof *member + sizeof *c->rank));
     struct pair *pair = member ? pairs_alloc(k, slot, n) : NULL;
     if (!pair) {
@@ -86,6 +89,7 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
     c->coll = k;
     if (c->slot != slot) c->slot = slot; /* written once: late callers read it, too */
     c->n = n;
+    c->tree = tree_part(n);
     c->member = member;
     c->pair = pair;
     c->rank = (int *)(member + n);
@@ -104,6 +108,7 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
         member[m].rank = c->rank[m] = ranks[m];
         member[m].slot = b ? &b->slot[slot] : NULL;
         if (ranks[m] == k->peers->me) c->me = m;
+        if (m == 0) c->result = b ? &b->result[slot] : NULL;
         if (!b && !c->unreachable) c->unreachable = m + 1;
     }
     store_relaxed(&c->own->current, 0);
@@ -162,6 +167,7 @@ int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, c
     memset(c->staging_ready, 0, sizeof c->staging_ready);
     memset(c->cell_ready, 0, sizeof c->cell_ready);
     memset(c->lines_ready, 0, sizeof c->lines_ready);
+    memset(c->result_ready, 0, sizeof c->result_ready);
     store_relaxed(&c->cells, 0);
     int rc = nap_open(c);
     if (rc == SYP_OK) rc = open_group(c, WORLD_SLOT, 0);
@@ -196,7 +202,7 @@ uint64_t coll_staging_bytes(const struct coll *c) {
 uint64_t coll_bytes(const struct coll *c) {
     uint64_t n = sizeof(struct control_head) + coll_board_first() + os_page_size() + coll_staging_bytes(c); /* the page is the bell's */
     for (int i = 0; i < COMM_SLOTS; i++)
-        n += c->lines_ready[i] * sizeof(struct pair_line);
+        n += c->lines_ready[i] * sizeof(struct pair_line) + c->result_ready[i] * sizeof(struct tree_result);
     for (int i = 0; i < PAIR_CELLS; i++)
         n += c->cell_ready[i] * 2 * PAIR_CHUNK;
     return n;
@@ -239,9 +245,10 @@ static void announce_break(struct comm *c, int code, int culprit, uint64_t seque
         if (!slot) continue;
         nap_ring(c->coll, c->rank[m]); /* what two members do between them ends, too */
         uint64_t on = load_relaxed((atom64 *)&slot->asleep); /* pairs with wait_sleep */
-        if (on < 2 || on >> 1 > (uint64_t)c->coll->peers->n) continue;
-        const struct board *b = board_of(c->coll, (int)(on >> 1) - 1);
-        if (b) os->futex_wake(comm_word(&b->slot[c->slot].mail[on & 1].stamp), INT32_MAX);
+        int rank = asleep_rank(on);
+        if (rank < 0 || rank >= c->coll->peers->n) continue;
+        const struct board *b = board_of(c->coll, rank);
+        if (b) os->futex_wake(comm_word(slot_word(&b->slot[c->slot], on >> 1 & 3, (int)(on & 1))), INT32_MAX);
     }
     TEST_POINT("broken");
 }

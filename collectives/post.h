@@ -28,19 +28,20 @@ static inline struct mail *post_address(struct comm *c, uint64_t what, uint64_t 
     return mail;
 }
 
-/* Publish the next phase and wake members that sleep on it. */
-static inline void comm_publish(struct comm *c) {
+/* Publish the next phase and wake those of the members first .. end - 1 that sleep on it. */
+static inline void comm_publish_to(struct comm *c, int first, int end) {
     struct mail *mail = comm_mail(c);
-    uint64_t sleeper = asleep_on(c->coll->peers->me, (int)(c->sequence & 1));
+    uint64_t sleeper = asleep_on(c->coll->peers->me, ON_STAMP, (int)(c->sequence & 1));
     TEST_POINT("publish");
     store_release(&mail->stamp, ++c->phase); /* pairs with wait_reached, and through the fences with wait_sleep */
     fence_light(c->coll);
     int wake = 0;
-    for (int m = 0; m < c->n; m++)
+    for (int m = first; m < end; m++)
         wake |= load_relaxed((atom64 *)&c->member[m].slot->asleep) == sleeper;
     if (__builtin_expect(wake, 0)) comm_wake(c);
     TEST_POINT("published");
 }
+static inline void comm_publish(struct comm *c) { comm_publish_to(c, 0, c->n); }
 
 /* Begin: kind is for messages about who is behind. */
 static inline void post_deliver(struct comm *c, int kind) {

@@ -111,8 +111,8 @@ static int run(struct comm *c, struct queued *q, uint64_t latest) {
 /* The running request waits for a member that has not come, and it is not time to ask why. */
 static int still_blocked(const struct comm *c) {
     struct queue *k = c->queue;
-    const struct request *r = &first_of(k)->r;
-    return c->begun && !c->broken && !wait_reached(c, r->wait_member, r->wait_target) && os->now() < k->next_look;
+    struct request *r = &first_of(k)->r;
+    return c->begun && !c->broken && !wait_over(r) && os->now() < k->next_look;
 }
 
 /* Run requests: all, or up to `until`.  latest: 0 = without waiting; else none waits any longer. */

@@ -10,6 +10,7 @@
 #include "bootstrap/transport.h"
 #include "collectives/post.h"
 #include "collectives/queue.h"
+#include "collectives/tree.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
@@ -161,7 +162,10 @@ static struct mail *address(const struct request *r) {
 }
 
 static void deliver(struct request *r) {
-    post_deliver(r->c, r->kind);
+    if (r->c->tree)
+        tree_deliver(r->c, r->kind);
+    else
+        post_deliver(r->c, r->kind);
     post_prepare_next(r->c, sizeof r->at);
     r->base = r->c->phase;
 }
@@ -188,6 +192,7 @@ int request_all_at(struct request *r, uint64_t target) {
     while (r->cursor < c->n) {
         if (r->cursor != c->me && !wait_reached(c, r->cursor, target)) {
             r->wait_one = 0;
+            r->wait_on = ON_STAMP;
             r->wait_member = r->cursor;
             r->wait_target = target;
             return 0;
@@ -201,12 +206,14 @@ int request_all_at(struct request *r, uint64_t target) {
 int request_one_at(struct request *r, int member, uint64_t target) {
     if (member == r->c->me || wait_reached(r->c, member, target)) return 1;
     r->wait_one = 1;
+    r->wait_on = ON_STAMP;
     r->wait_member = member;
     r->wait_target = target;
     return 0;
 }
 
 int request_these_at(struct request *r, enum whose who, uint64_t target) {
+    if (r->together && r->c->tree) return tree_all_at(r, target);
     return who == EVERYBODY ? request_all_at(r, target) : who == THE_ROOT ? request_one_at(r, r->root, target) : 1;
 }
 
@@ -241,6 +248,11 @@ static int look_closely(struct request *r) {
     return verdict;
 }
 
+static int all_the_same(struct request *r) {
+    r->c->symm_agreed = comm_mail(r->c)->symm_calls;
+    return r->error ? CALLS_DIFFER : ALL_THE_SAME;
+}
+
 static int compare_mails(struct request *r) {
     struct comm *c = r->c;
     const struct mail *mine = comm_mail(c);
@@ -250,19 +262,27 @@ static int compare_mails(struct request *r) {
         differs |= (his->what ^ mine->call.what) | (his->token ^ mine->call.token);
     }
     if (__builtin_expect(differs != 0, 0)) return look_closely(r);
-    c->symm_agreed = mine->symm_calls;
-    return r->error ? CALLS_DIFFER : ALL_THE_SAME;
+    return all_the_same(r);
 }
 
 enum { CHECK_CALLS, CHECK_SYMM };
 
+/* The first phase of an operation, and that of the symmetric check, are awaited by all. */
+static int all_met(struct request *r) {
+    return r->c->tree ? tree_all_at(r, r->c->phase) : request_all_at(r, r->c->phase);
+}
+
 int request_check(struct request *r) {
     struct comm *c = r->c;
-    if (!request_all_at(r, c->phase)) return REQUEST_BLOCKED;
-    int gave_up = wait_aborted(r); /* we may be the one who is too late */
-    if (gave_up != SYP_OK) return gave_up;
+    if (!all_met(r)) return REQUEST_BLOCKED;
+    int agreed = c->tree && r->check_state == CHECK_CALLS && tree_agrees(r);
+    r->combined = r->combined && agreed;
+    if (!agreed || !(r->few_mails || r->combined)) { /* tree_agrees has looked at as many as matter to those */
+        int gave_up = wait_aborted(r); /* we may be the one who is too late */
+        if (gave_up != SYP_OK) return gave_up;
+    }
     if (r->check_state == CHECK_CALLS) {
-        int verdict = compare_mails(r);
+        int verdict = agreed ? all_the_same(r) : compare_mails(r);
         if (__builtin_expect(verdict == ALL_THE_SAME, 1)) return SYP_OK;
         if (verdict < 0) return verdict;
         if (!(verdict & SYMM_DIFFERS)) return request_mismatch(r);
@@ -271,9 +291,12 @@ int request_check(struct request *r) {
         int diverged = request_symm_verdict(r);
         if (diverged != SYP_OK) r->error = diverged;
         r->check_state = CHECK_SYMM;
-        comm_publish(c);
+        if (c->tree)
+            tree_publish(c);
+        else
+            comm_publish(c);
         r->base = c->phase;
-        if (!request_all_at(r, c->phase)) return REQUEST_BLOCKED;
+        if (!all_met(r)) return REQUEST_BLOCKED;
     }
     return r->error;
 }

@@ -22,6 +22,8 @@ struct op_moves {
     /* Data that travels in the mail: bytes of ours to put there (r->mailed says that everybody does), and what each makes of all mails. */
     void (*pack)(const struct request *r, uint8_t *data);
     void (*unpack)(struct request *r);
+    /* Optional.  The result that every member makes of all mails, r->total bytes: in a large group one makes it for all, and none unpacks. */
+    void (*combine)(const struct request *r, void *result);
     /* Our input of the round beginning at unit `at` into our half of the staging area.  Only if our send buffer is outside the pool. */
     void (*stage)(const struct request *r, uint64_t at, uint64_t n, char *half);
     /* All inputs of the round are readable: do this rank's share.  SYP_OK, or an error that broke the group. */
@@ -59,6 +61,9 @@ struct request {
     uint8_t always_staged; /* the others may not read our send buffer where it lies: we overwrite it meanwhile, or they do not learn the place */
     uint8_t mailed;       /* the data travels in the mails */
     uint8_t pipelined;    /* one stages while others copy: rounds short enough for both to be busy */
+    uint8_t together;     /* behind each share every member awaits every member */
+    uint8_t few_mails;    /* of all mails, it reads that of its root at most */
+    uint8_t combined;     /* in a large group: member 0 combines the mails for all */
     const void *data;     /* of request_meet: data_len bytes, at most MAIL_DATA */
     size_t data_len;
 
@@ -71,7 +76,10 @@ struct request {
     uint64_t start, deadline, next_warning, stall; /* ns; start 0 = no clock was read yet; next_warning 0 = never */
     int64_t timeout_ns;
     int cursor;           /* members below have reached wait_target */
+    int part_seen;        /* in a large group: so many members of the part that is looked at have */
     int wait_one;         /* 1 = only wait_member matters, 0 = all members must reach wait_target */
+    enum awaited wait_on; /* its stamp, or a word of the tree */
+    uint64_t all_seen;    /* the stamps of all were seen to have reached it, whatever the tree says */
     int wait_member;
     uint64_t wait_target;
     uint64_t base;        /* phase of the mail */
@@ -178,6 +186,8 @@ static inline uint64_t rounds_now(const struct request *r) {
 
 /* wait.c: block until the request's wait_* condition holds.  SYP_OK, or the error that ends the operation. */
 int wait_for(struct request *r);
+/* Does it hold? */
+int wait_over(struct request *r);
 /* One look at what makes waiting pointless: a death, an abort, the deadline.  The request's clock runs.  SYP_OK = wait on. */
 int wait_look(struct request *r, uint64_t now);
 /* Has a member given the group up?  Then nobody's buffer may be touched any more.  SYP_OK, or the error that ends the operation. */

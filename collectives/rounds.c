@@ -18,6 +18,7 @@
  */
 #include "collectives/post.h"
 #include "collectives/request.h"
+#include "collectives/tree.h"
 #include "pool/base/os.h"
 #include "pool/base/status.h"
 
@@ -99,7 +100,10 @@ static int publish_share(struct request *r, int (*share)(struct request *r)) {
     if (rc != SYP_OK) return rc;
     if ((rc = share(r)) != SYP_OK || (rc = wait_aborted(r)) != SYP_OK) return rc;
     TEST_POINT("rounds.shared");
-    comm_publish(r->c);
+    if (r->together && r->c->tree)
+        tree_publish(r->c);
+    else
+        comm_publish(r->c);
     return SYP_OK;
 }
 
@@ -115,7 +119,10 @@ int rounds_step(struct request *r) {
             if ((rc = request_check(r)) != SYP_OK) return rc;
             if (!r->units) return SYP_OK;
             if (r->mailed) {
-                r->moves->unpack(r);
+                if (r->combined)
+                    tree_take_result(r);
+                else
+                    r->moves->unpack(r);
                 return SYP_OK;
             }
             plan(r);

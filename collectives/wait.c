@@ -16,6 +16,7 @@
 #include "bootstrap/crowd.h"
 #include "collectives/fence.h"
 #include "collectives/request.h"
+#include "collectives/tree.h"
 #include "pool/base/log.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
@@ -30,9 +31,10 @@
 #define CROWDED_YIELDS_NS (200 * NS_PER_US)
 #define FIRST_SLICE (1 * NS_PER_MS)
 #define LAST_SLICE (8 * NS_PER_MS) /* bounds how late a death is seen: 20 ms is promised */
+#define LEADERS_TIME (10 * NS_PER_MS) /* which leaders of the tree have to tell; then everybody looks for itself */
 
-static int reached(const struct request *r) {
-    return wait_reached(r->c, r->wait_member, r->wait_target);
+int wait_over(struct request *r) {
+    return r->wait_on == ON_STAMP ? wait_reached(r->c, r->wait_member, r->wait_target) : tree_over(r);
 }
 
 /* A core dump delays every sign of a death, so it is worth telling. */
@@ -167,14 +169,18 @@ int wait_look(struct request *r, uint64_t now) {
     struct comm *c = r->c;
     int rc = wait_aborted(r);
     if (rc != SYP_OK) return rc;
-    int reason = 0;
+    int reason = 0, gone = 0;
     for (int m = next_gone(c, 0, &reason); m < c->n; m = next_gone(c, m + 1, &reason)) {
         if (r->wait_one && m != r->wait_member) continue;
         /* looked at after its death was seen: what it stored before dying is visible now */
-        if (wait_reached(c, m, r->wait_target)) continue;
+        if (wait_reached(c, m, r->wait_target)) {
+            gone = 1;
+            continue;
+        }
         rc = wait_aborted(r); /* it may have learnt of another one's death first, and told */
         return rc != SYP_OK ? rc : give_up_gone(r, m, reason);
     }
+    if (c->tree && !r->wait_one && (gone || now >= r->start + LEADERS_TIME || now >= r->deadline) && tree_look(r)) return SYP_OK;
     if ((rc = comm_check_own_life(c, op_name(r->kind))) != SYP_OK) return comm_break(c, rc, c->coll->peers->me, r->sequence);
     if (now >= r->deadline) return give_up_timeout(r, now);
     if (r->next_warning && now >= r->next_warning) {
@@ -189,36 +195,41 @@ int wait_look(struct request *r, uint64_t now) {
     return SYP_OK;
 }
 
+/* A turn of everybody takes so long. */
+static uint64_t yields_ns(const struct comm *c) {
+    return (uint64_t)(c->tree ? c->n / 8 : 1) * (uint64_t)CROWDED_YIELDS_NS;
+}
+
 /* Short waits, without the kernel.  1 = reached. */
-static int wait_awake(const struct request *r) {
+static int wait_awake(struct request *r) {
     const struct coll *k = r->c->coll;
     uint64_t now, end = 0;
     if (load_relaxed(&k->peers->crowded)) { /* pairs with crowd.c */
         for (int i = 0; i < CROWDED_SPINS; i++) {
-            if (reached(r)) return 1;
+            if (wait_over(r)) return 1;
             cpu_relax();
         }
         /* a yield may last as long as all others want to run */
         crowd_look(k->peers, now = os->now());
-        for (end = now + CROWDED_YIELDS_NS; os->now() < end;) {
+        for (end = now + yields_ns(r->c); os->now() < end;) {
             os->yield();
-            if (reached(r)) return 1;
+            if (wait_over(r)) return 1;
         }
         return 0;
     }
     do {
         for (int i = 0; i < SPINS_PER_LOOK; i++) {
-            if (reached(r)) return 1;
+            if (wait_over(r)) return 1;
             cpu_relax();
         }
         crowd_look(k->peers, now = os->now());
         if (!end) end = now + (uint64_t)k->conf.spin_ns;
-        if (now >= end) return reached(r);
+        if (now >= end) return wait_over(r);
         os->yield(); /* the scheduler may have put the awaited rank behind us on this very processor */
     } while (1);
 }
 
-/* One slice asleep on the awaited phase.  Returns the time after it. */
+/* One slice asleep on the awaited word.  Returns the time after it. */
 static uint64_t wait_sleep(struct request *r, uint64_t now, uint64_t slice) {
     struct comm *c = r->c;
     const struct comm_member *m = &c->member[r->wait_member];
@@ -226,18 +237,19 @@ static uint64_t wait_sleep(struct request *r, uint64_t now, uint64_t slice) {
     if (slice > left) slice = left;
     if (slice == 0) return now;
     TEST_POINT("wait.sleep");
-    const atom64 *stamp = &comm_mail_of(c, r->wait_member)->stamp;
-    store_relaxed(&c->own->asleep, asleep_on(m->rank, (int)(c->sequence & 1)));
-    fence_heavy(c->coll); /* pairs with comm_publish and announce_break */
-    uint64_t seen = load_relaxed((atom64 *)stamp);
+    int which = (int)(c->sequence & 1);
+    const atom64 *word = slot_word(m->slot, r->wait_on, which);
+    store_relaxed(&c->own->asleep, asleep_on(m->rank, r->wait_on, which));
+    fence_heavy(c->coll); /* pairs with comm_publish, tree_store and announce_break */
+    uint64_t seen = load_relaxed((atom64 *)word);
     int rc = 0;
-    if (seen < r->wait_target) rc = os->futex_wait(comm_word(stamp), (uint32_t)seen, slice);
+    if (seen < r->wait_target) rc = os->futex_wait(comm_word(word), (uint32_t)seen, slice);
     store_relaxed(&c->own->asleep, 0);
     uint64_t after = os->now();
     crowd_look(c->coll->peers, after);
     stats_add(STAT_SLEEPS, 1);
     stats_add(STAT_WAIT_NS, after - now);
-    if (rc == -ETIMEDOUT && reached(r) && left > slice) stats_add(STAT_LATE_WAKES, 1);
+    if (rc == -ETIMEDOUT && wait_over(r) && left > slice) stats_add(STAT_LATE_WAKES, 1);
     return after;
 }
 
@@ -248,9 +260,9 @@ int wait_for(struct request *r) {
     stats_op_waits((unsigned)c->slot, c->member[r->wait_member].rank);
     uint64_t now = os->now(), slice = FIRST_SLICE;
     int rc = wait_look(r, now);
-    while (rc == SYP_OK && !reached(r)) {
+    while (rc == SYP_OK && !wait_over(r)) {
         now = wait_sleep(r, now, slice);
-        if (reached(r)) break;
+        if (wait_over(r)) break;
         slice = slice * 2 < LAST_SLICE ? slice * 2 : LAST_SLICE;
         rc = wait_look(r, now);
     }

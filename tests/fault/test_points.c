@@ -440,10 +440,18 @@ static void figures(const char *what, uint64_t bound) {
     CHECK(p99 <= bound || CHECK_SLOW_BUILD);
 }
 
+/* Those of larger groups are not passed here: ranks/test_tree strikes there. */
+static int points_passed(const char **point, int cap) {
+    int n = point_list(point, cap), kept = 0;
+    for (int i = 0; i < n; i++)
+        if (strncmp(point[i], "tree.", 5) != 0) point[kept++] = point[i];
+    return kept;
+}
+
 /* Every point on every rank, `rounds` times, at another passage each time. */
 static void everywhere(struct plan p, int rounds) {
     const char *point[100];
-    int n = point_list(point, 100);
+    int n = points_passed(point, 100);
     n_delays = n_strikes = 0;
     for (int i = 0; i < rounds * n * N; i++) {
         const char *only = getenv("POINT");
@@ -500,7 +508,7 @@ static void killed_beside_hogs(void) {
 
 static void stopped_at_every_point(void) {
     const char *point[100];
-    int n = point_list(point, 100), all = (int)check_count(1, N);
+    int n = points_passed(point, 100), all = (int)check_count(1, N);
     for (int i = 0; i < n * all; i++) {
         struct plan p = {.point = point[i % n], .victim = (i + i / n) % N, .after = 1, .signal = SIGSTOP, .pool = 16 << 20};
         const char *only = getenv("POINT");
@@ -511,7 +519,7 @@ static void stopped_at_every_point(void) {
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--list") == 0) {
         const char *point[100];
-        int n = point_list(point, 100);
+        int n = points_passed(point, 100);
         for (int i = 0; i < n; i++)
             puts(point[i]);
         return 0;

@@ -80,6 +80,9 @@ model rounds "8" -DROUNDS=1 -DSTAGED=1 -DTROUBLE=2
 model rounds "" -DROUNDS=1 -DSTAGED=0 -DTROUBLE=3
 model rounds "" -DROUNDS=1 -DSTAGED=1 -DOPERATIONS=3
 model rounds "" -DN=3 -DROUNDS=1 -DSTAGED=1 -DOPERATIONS=1 -DTROUBLE=1
+model tree "1 2 3 4 6" -DCROWDED=0
+model tree "5" -DCROWDED=0 -DDEATH=1 -DOPERATIONS=1
+model tree "" -DOPERATIONS=1
 model giveup "1 2 3 4 5 6" -DFENCES=0
 model giveup "1 2 3 4 5 6" -DFENCES=1
 model giveup "" -DDEATH=1
@@ -104,6 +107,9 @@ if [ "${SYP_CHECK:-}" = long ]; then
     done
     model rounds "" -DN=3 -DROUNDS=1 -DSTAGED=7
     model agree "" -DN=3
+    model tree ""
+    model tree "" -DCROWDED=0 -DOPERATIONS=3
+    model tree "" -DCROWDED=0 -DDEATH=1
     for d in 0 1; do model death "" -DN=4 -DDEATH=$d; done
 fi
 finish

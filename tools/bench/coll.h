@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define COLL_RANKS_MAX 32
+#define COLL_RANKS_MAX 64
 
 enum coll_op {
     OP_ALLREDUCE,

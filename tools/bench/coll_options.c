@@ -21,7 +21,7 @@ static const char usage[] =
     "\n"
     "  --op LIST       allreduce, reduce, reduce-scatter, allgather, broadcast, gather, scatter, alltoall, barrier, put, get;\n"
     "                  default: all\n"
-    "  --ranks LIST    numbers of ranks, 2 to 32; default: 2,4,8\n"
+    "  --ranks LIST    numbers of ranks, 2 to 64; default: 2,4,8\n"
     "  --min SIZE      smallest block, default 8; --max SIZE  largest, default 4M, at most 256M\n"
     "  --step 2|4      powers of two, or of four and 8 (default)\n"
     "  --type TYPE     fp32 (default), fp64, fp16, bf16, i8, u8, i32, u32, i64, u64; the sum is reduced\n"

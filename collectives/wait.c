@@ -60,14 +60,24 @@ const char *process_state(int pid, char *buf, size_t cap) {
     return buf;
 }
 
+/* The one member that is waited for may itself wait for others, which have published less than it: the phase that they have not reached; 0 = there are none. */
+static uint64_t held_up_at(const struct request *r) {
+    uint64_t his = load_acquire((atom64 *)&comm_mail_of(r->c, r->wait_member)->stamp); /* pairs with comm_publish */
+    for (int m = 0; m < r->c->n; m++)
+        if (m != r->c->me && !wait_reached(r->c, m, his)) return his;
+    return 0;
+}
+
 /* "rank 3 (pid 4711, stopped) has not entered it (last: barrier 41)" for every member that is behind; returns the first one. */
 static int describe_behind(const struct request *r, struct text *t) {
     char state[32];
     int first = -1, said = 0;
+    if (r->wait_one && wait_reached(r->c, r->wait_member, r->wait_target)) return first;
+    uint64_t held_up = r->wait_one ? held_up_at(r) : 0;
     for (int m = 0; m < r->c->n; m++) {
         const struct comm_member *member = &r->c->member[m];
-        if (m == r->c->me || wait_reached(r->c, m, r->wait_target)) continue;
-        if (r->wait_one && m != r->wait_member) continue;
+        if (m == r->c->me || wait_reached(r->c, m, held_up ? held_up : r->wait_target)) continue;
+        if (r->wait_one && !held_up && m != r->wait_member) continue;
         if (first < 0) first = m;
         if (said++ == 8) {
             text_addf(t, " and others");

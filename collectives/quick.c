@@ -108,10 +108,7 @@ static inline int all_agree(struct comm *c, const struct parcel *p) {
     for (int m = 0; m < c->n; m++) {
         if (m == c->me) continue;
         const struct mail *his = comm_mail_of(c, m);
-        if (p->from < 0)
-            fetch_rest(his, p->len);
-        else if (p->from == m)
-            fetch_rest(his, p->total);
+        if (p->from < 0) fetch_rest(his, p->len); /* a root may be late: then we would only take its lines away */
         while (load_acquire((atom64 *)&his->stamp) < c->phase) { /* wait_reached */
             if (looks-- == 0) return 0;
             if (looks < hasty) cpu_relax();
@@ -182,7 +179,7 @@ int quick_run(struct comm *c, const struct call *call, int *posted) {
     struct mail *mail = post_address(c, p.what, call->count, p.total);
     if (p.len) copy_small(mail->data, p.data, p.len);
     post_deliver(c, call->kind);
-    post_prepare_next(c, p.len);
+    post_prepare_next(c, p.from < 0 ? p.len : p.total); /* the next root may be this rank */
     *posted = 1;
     if (!all_agree(c, &p)) return 0;
     c->symm_agreed = mail->symm_calls;

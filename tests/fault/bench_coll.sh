@@ -129,7 +129,7 @@ refused --frob --frob
 refused allredcue --op allreduce,allredcue
 refused "--ranks" --ranks
 refused "1" --ranks 1
-refused "33" --ranks 2,33
+refused "65" --ranks 2,65
 refused "2x" --ranks 2x
 refused "4" --min 4
 refused "1G" --max 1G

@@ -34,6 +34,9 @@ struct mail_call {
     uint64_t token; /* of the group, the count and the symmetric calls made so far: mail_token */
 };
 
+/* 0 = they ask for the same. */
+static inline uint64_t mail_calls_differ(const struct mail_call *a, const struct mail_call *b) { return (a->what ^ b->what) | (a->token ^ b->token); }
+
 /* Plain memory but for the stamp: written before its release, read after its acquire. */
 struct mail {
     _Alignas(CACHE_LINE) atom64 stamp; /* release: comm_publish.  acquire: wait_reached */
@@ -63,11 +66,16 @@ struct tree_mark {
     atom64 all_differs;             /* likewise; ordered by all */
 };
 
+/* Why a member gave up: a group (abort_why) or a transfer (send_why, receive_why). */
+static inline uint32_t why_of(int code, int culprit) { return (uint32_t)-code | (uint32_t)(culprit + 1) << 8; }
+static inline int why_code(uint64_t why) { return -(int)(why & 0xff); }
+static inline int why_culprit(uint64_t why) { return (int)(why >> 8 & 0xffffff) - 1; }
+
 #define AGREEING (1ull << 63) /* above every id */
 
 struct comm_slot {
     _Alignas(CACHE_LINE) atom64 abort_group; /* comm id this rank gave up, + 1; release after abort_why.  pairs with wait_aborted */
-    atom64 abort_why;                        /* -code | culprit + 1 << 8 | sequence << 32: of the first operation that this rank has not completed */
+    atom64 abort_why;                        /* why_of | sequence << 32: of the first operation that this rank has not completed */
     atom64 lines_of;                         /* comm id + 1 whose lines are in board.line[slot]; release: pairs_open.  pairs with pair_his_line */
     _Alignas(CACHE_LINE) atom64 current;     /* sequence | kind << 56, for messages about who is behind */
     atom64 inside;                           /* comm id + 1 while in an operation, | AGREEING in an agreement; release at its end: inside_of */
@@ -108,7 +116,7 @@ struct pair_line {
     atom64 sent, received;         /* steps; GIVEN_UP | steps once this direction is no more.  release: publish, give_up.  acquire: arrived, come */
     atom32 send_cell;              /* of the step that begins a message */
     atom32 verdict;                /* of the step that answers it: enum verdict | cell << 8 */
-    atom32 send_why, receive_why;  /* behind GIVEN_UP: -code | culprit + 1 << 8 */
+    atom32 send_why, receive_why;  /* behind GIVEN_UP: why_of */
 };
 #define GIVEN_UP (1ull << 63)
 

@@ -235,7 +235,7 @@ void comm_wake(const struct comm *c) {
 
 /* Tell the members, and wake every one wherever it sleeps: on our mail, or on another member's. */
 static void announce_break(struct comm *c, int code, int culprit, uint64_t sequence) {
-    uint64_t why = (uint64_t)(uint32_t)-code | (uint64_t)(uint32_t)(culprit + 1) << 8 | sequence << 32;
+    uint64_t why = why_of(code, culprit) | sequence << 32;
     store_relaxed(&c->own->abort_why, why);
     TEST_POINT("break");
     store_release(&c->own->abort_group, c->id + 1); /* pairs with wait_aborted */

@@ -7,19 +7,15 @@
  * the two sees the other.  The bell was read before that look, so a ring after it does not find the sleeper's value in the kernel.
  */
 #include "collectives/nap.h"
-#include "bootstrap/crowd.h"
 #include "bootstrap/transport.h"
+#include "collectives/awake.h"
 #include "pool/base/os.h"
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 
 #include <errno.h>
 
-#define SPINS_PER_LOOK 64
 #define CROWDED_SPINS 20
-#define CROWDED_YIELDS_NS (200 * NS_PER_US)
-#define FIRST_SLICE (1 * NS_PER_MS)
-#define LAST_SLICE (8 * NS_PER_MS)
 
 static atom32 *bell_of(const struct coll *k, int rank) {
     return transport_shm.address(k->peers, rank, SEGMENT_EXCHANGE, coll_bell(k->conf.staging), sizeof(atom32));
@@ -35,33 +31,6 @@ void nap_wake(const struct coll *k, int rank) {
     if (!bell) return;
     atomic_fetch_add_explicit(bell, 1, memory_order_release); /* pairs with nap_sleep */
     os->futex_wake(bell, INT32_MAX);
-}
-
-/* Short waits, without the kernel.  1 = ready. */
-static int nap_awake(const struct nap *n) {
-    uint64_t now, end = 0;
-    if (load_relaxed(&n->k->peers->crowded)) { /* pairs with crowd.c */
-        for (int i = 0; i < CROWDED_SPINS; i++) {
-            if (n->ready(n->arg)) return 1;
-            cpu_relax();
-        }
-        crowd_look(n->k->peers, now = os->now());
-        for (end = now + CROWDED_YIELDS_NS; os->now() < end;) {
-            os->yield();
-            if (n->ready(n->arg)) return 1;
-        }
-        return 0;
-    }
-    do {
-        for (int i = 0; i < SPINS_PER_LOOK; i++) {
-            if (n->ready(n->arg)) return 1;
-            cpu_relax();
-        }
-        crowd_look(n->k->peers, now = os->now());
-        if (!end) end = now + (uint64_t)n->k->conf.spin_ns;
-        if (now >= end) return n->ready(n->arg);
-        os->yield(); /* the scheduler may have put the awaited rank behind us on this very processor */
-    } while (1);
 }
 
 /* One slice on the bell.  Returns the time after it. */
@@ -87,7 +56,7 @@ static uint64_t nap_sleep(const struct nap *n, uint64_t now, uint64_t slice) {
 }
 
 int nap(struct nap *n) {
-    if (nap_awake(n)) return SYP_OK;
+    if (stay_awake(n->k, n->ready, n->arg, CROWDED_SPINS, CROWDED_YIELDS_NS)) return SYP_OK;
     uint64_t now = os->now(), slice = FIRST_SLICE;
     if (!n->start) {
         n->start = now;
@@ -97,7 +66,7 @@ int nap(struct nap *n) {
     while ((rc = n->look(n->arg, now)) == SYP_OK && !n->ready(n->arg)) {
         now = nap_sleep(n, now, slice);
         if (n->ready(n->arg)) break;
-        slice = slice * 2 < LAST_SLICE ? slice * 2 : LAST_SLICE;
+        slice = next_slice(slice);
     }
     return rc;
 }

@@ -75,7 +75,7 @@ int pairs_needed_by(const struct comm *c, int m) {
 static int broken_by(const struct comm *c, const char *call, int by) {
     const struct comm_slot *slot = c->member[by].slot;
     uint64_t why = load_relaxed((atom64 *)&slot->abort_why); /* ordered by the acquire of abort_group */
-    int code = -(int)(why & 0xff), culprit = (int)(why >> 8 & 0xffffff) - 1, me = c->coll->peers->me, from = c->rank[by];
+    int code = why_code(why), culprit = why_culprit(why), me = c->coll->peers->me, from = c->rank[by];
     if (code != SYP_EPEER && code != SYP_ETIMEOUT && by != c->me) code = SYP_EABORTED;
     if (culprit < 0 || culprit >= c->coll->peers->n) culprit = from;
     if (culprit == me) code = SYP_EABORTED;

@@ -43,10 +43,9 @@ static inline void comm_publish_to(struct comm *c, int first, int end) {
 }
 static inline void comm_publish(struct comm *c) { comm_publish_to(c, 0, c->n); }
 
-/* Begin: kind is for messages about who is behind. */
-static inline void post_deliver(struct comm *c, int kind) {
+/* The operation begun last, for messages about who is behind; before its first phase is published. */
+static inline void post_note(struct comm *c, int kind) {
     store_relaxed(&c->own->current, c->sequence | (uint64_t)kind << POST_KIND_SHIFT); /* read by describe_behind */
-    comm_publish(c);
 }
 
 /* The members have copies of the lines of our other mail, from the operation before.  The next one shall not begin by taking them away.  len: of the data that

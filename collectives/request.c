@@ -162,10 +162,8 @@ static struct mail *address(const struct request *r) {
 }
 
 static void deliver(struct request *r) {
-    if (r->c->tree)
-        tree_deliver(r->c, r->kind);
-    else
-        post_deliver(r->c, r->kind);
+    post_note(r->c, r->kind);
+    tree_publish(r->c);
     post_prepare_next(r->c, sizeof r->at);
     r->base = r->c->phase;
 }
@@ -257,10 +255,8 @@ static int compare_mails(struct request *r) {
     struct comm *c = r->c;
     const struct mail *mine = comm_mail(c);
     uint64_t differs = 0;
-    for (int m = 0; m < c->n; m++) {
-        const struct mail_call *his = &comm_mail_of(c, m)->call;
-        differs |= (his->what ^ mine->call.what) | (his->token ^ mine->call.token);
-    }
+    for (int m = 0; m < c->n; m++)
+        differs |= mail_calls_differ(&comm_mail_of(c, m)->call, &mine->call);
     if (__builtin_expect(differs != 0, 0)) return look_closely(r);
     return all_the_same(r);
 }
@@ -291,10 +287,7 @@ int request_check(struct request *r) {
         int diverged = request_symm_verdict(r);
         if (diverged != SYP_OK) r->error = diverged;
         r->check_state = CHECK_SYMM;
-        if (c->tree)
-            tree_publish(c);
-        else
-            comm_publish(c);
+        tree_publish(c);
         r->base = c->phase;
         if (!all_met(r)) return REQUEST_BLOCKED;
     }

@@ -100,7 +100,7 @@ static int publish_share(struct request *r, int (*share)(struct request *r)) {
     if (rc != SYP_OK) return rc;
     if ((rc = share(r)) != SYP_OK || (rc = wait_aborted(r)) != SYP_OK) return rc;
     TEST_POINT("rounds.shared");
-    if (r->together && r->c->tree)
+    if (r->together)
         tree_publish(r->c);
     else
         comm_publish(r->c);

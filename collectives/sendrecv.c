@@ -337,7 +337,7 @@ static void give_up(struct transfer *t, int rc) {
     struct pair_line *own = pair_own_line(t->c, t->m);
     int sending = t->direction == SENDING;
     t->way->broken = rc;
-    store_relaxed(sending ? &own->send_why : &own->receive_why, (uint32_t)-rc | (uint32_t)(t->why.peer + 1) << 8);
+    store_relaxed(sending ? &own->send_why : &own->receive_why, why_of(rc, t->why.peer));
     TEST_POINT("transfer.give_up");
     store_release(sending ? &own->sent : &own->received, t->way->mine | GIVEN_UP); /* pairs with come */
     fence_heavy(t->c->coll); /* before the buffers are the caller's again: pairs with transfer_still */

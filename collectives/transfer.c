@@ -137,7 +137,7 @@ int transfer_given_up(const struct transfer *t) {
     const struct peers *p = t->c->coll->peers;
     int rank = t->c->rank[t->m], pid = p->roster.rank[rank].pid, sending = t->direction == SENDING;
     uint32_t why = !his ? 0 : load_relaxed((atom32 *)(sending ? &his->receive_why : &his->send_why)); /* ordered by the acquire of its steps */
-    int code = -(int)(why & 0xff), culprit = (int)(why >> 8) - 1;
+    int code = why_code(why), culprit = why_culprit(why);
     if ((code != SYP_EPEER && code != SYP_ETIMEOUT) || culprit < 0 || culprit >= p->n || culprit == p->me || culprit == rank) {
         err_set(SYP_EABORTED, "%s %llu on group %d: rank %d (pid %d) has given up %s rank %d (%s)", t->call, (unsigned long long)t->way->number, t->c->slot,
                 rank, pid, sending ? "receiving from" : "sending to", p->me, syp_strerror(code));

@@ -39,13 +39,12 @@ int tree_memory(struct coll *k, int slot) {
 /* -------------------------------------------------------------------------------------------------- publishing */
 
 void tree_publish(struct comm *c) {
+    if (!c->tree) {
+        comm_publish(c);
+        return;
+    }
     int leader = leader_of(c, c->me);
     comm_publish_to(c, leader, leader + (leader != c->me));
-}
-
-void tree_deliver(struct comm *c, int kind) {
-    store_relaxed(&c->own->current, c->sequence | (uint64_t)kind << POST_KIND_SHIFT); /* as in post_deliver */
-    tree_publish(c);
 }
 
 /* As comm_publish. */
@@ -69,8 +68,7 @@ static int has_given_up(const struct comm *c, int member) {
 }
 
 static int calls_as_we(const struct comm *c, int member) {
-    const struct mail_call *his = &comm_mail_of(c, member)->call, *mine = &comm_mail(c)->call;
-    return ((his->what ^ mine->what) | (his->token ^ mine->token)) == 0;
+    return !mail_calls_differ(&comm_mail_of(c, member)->call, &comm_mail(c)->call);
 }
 
 /* Each of these members is still with us and asks for the same as we.  If one is not, nothing more of them is read here. */

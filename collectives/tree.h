@@ -25,10 +25,8 @@ _Static_assert(32 * 32 >= MAX_WORLD, "see tree_part");
 
 /* Memory for what member 0 combines. */
 int tree_memory(struct coll *k, int slot);
-/* Publish the next phase, which every member awaits through the tree: wakes the leader alone. */
+/* Publish the next phase, which every member awaits: through the tree, where there is one, so that it wakes the leader alone. */
 void tree_publish(struct comm *c);
-/* post_deliver for these groups. */
-void tree_deliver(struct comm *c, int kind);
 /* request_all_at by the tree, for a phase that all members await so; a leader tells the others. */
 int tree_all_at(struct request *r, uint64_t target);
 /* Behind it, of the operation's first phase: 1 = all members ask for the same as we, and neither whom we heard it from nor our root has given the group up. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one place where the library waits for a peer.
+ * The one place where an operation of a group waits for its members; waits for one rank are nap.c's.
  *
  *   spin    (every rank has a processor: up to SYMPOOL_SPIN, with a yield now and then; ranks outnumber the processors: a few pauses)
  *   yield   (when crowded: a pure spin would burn the time slice of the rank we wait for)
@@ -13,7 +13,7 @@
  * No wait is for ever: every request has a deadline.  A member that is gone matters only if it has not reached the target; then the operation cannot
  * complete, and the group is broken for all (comm_break).
  */
-#include "bootstrap/crowd.h"
+#include "collectives/awake.h"
 #include "collectives/fence.h"
 #include "collectives/request.h"
 #include "collectives/tree.h"
@@ -26,11 +26,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define SPINS_PER_LOOK 64  /* phases are looked at this often between two looks at the clock */
 #define CROWDED_SPINS 5
-#define CROWDED_YIELDS_NS (200 * NS_PER_US)
-#define FIRST_SLICE (1 * NS_PER_MS)
-#define LAST_SLICE (8 * NS_PER_MS) /* bounds how late a death is seen: 20 ms is promised */
 #define LEADERS_TIME (10 * NS_PER_MS) /* which leaders of the tree have to tell; then everybody looks for itself */
 
 int wait_over(struct request *r) {
@@ -84,7 +80,7 @@ static int describe_behind(const struct request *r, struct text *t) {
             break;
         }
         int pid = r->c->coll->peers->roster.rank[member->rank].pid;
-        uint64_t current = load_relaxed((atom64 *)&member->slot->current); /* pairs with deliver */
+        uint64_t current = load_relaxed((atom64 *)&member->slot->current); /* pairs with post_note */
         uint64_t sequence = current & ((1ull << 56) - 1);
         text_addf(t, "%srank %d (pid %d%s) ", said > 1 ? "; " : "", member->rank, pid, process_state(pid, state, sizeof state));
         if (sequence >= r->sequence)
@@ -125,20 +121,20 @@ static int give_up_gone(struct request *r, int member, int reason) {
 /* Another member gave the group up: take over its cause. */
 static int give_up_aborted(struct request *r, int member) {
     uint64_t why = load_relaxed((atom64 *)&r->c->member[member].slot->abort_why); /* ordered by the acquire of abort_group */
-    int code = -(int)(why & 0xff), culprit = (int)(why >> 8 & 0xffffff) - 1;
+    int code = why_code(why), culprit = why_culprit(why);
     int from = r->c->member[member].rank, me = r->c->coll->peers->me;
     if (load_relaxed((atom64 *)&r->c->member[member].slot->abort_group) != r->c->id + 1) code = SYP_EABORTED, culprit = from; /* of a later group */
     if ((code != SYP_EPEER && code != SYP_ETIMEOUT) || culprit == me) code = SYP_EABORTED;
     if (culprit < 0 || culprit >= r->c->coll->peers->n) culprit = from;
     int pid = r->c->coll->peers->roster.rank[culprit].pid;
-    if ((why & 0xff) == (unsigned)-SYP_EABORTED && culprit == from)
+    if (why_code(why) == SYP_EABORTED && culprit == from)
         err_set(code, "%s %llu on group %d: rank %d (pid %d) has aborted or shrunk the group", op_name(r->kind), (unsigned long long)r->sequence,
                 r->c->slot, from, pid);
     else
         err_set(code, "%s %llu on group %d: rank %d gave the group up in operation %llu because rank %d (pid %d) %s",
                 op_name(r->kind), (unsigned long long)r->sequence, r->c->slot, from, (unsigned long long)(why >> 32), culprit, pid,
                 code == SYP_EPEER                            ? "died or left"
-                : (why & 0xff) == (unsigned)-SYP_EABORTED    ? "has aborted or shrunk it"
+                : why_code(why) == SYP_EABORTED    ? "has aborted or shrunk it"
                 : culprit == me                              ? "(this one) was too late"
                                                              : "did not arrive in time");
     err_peer(culprit, pid);
@@ -210,33 +206,8 @@ static uint64_t yields_ns(const struct comm *c) {
     return (uint64_t)(c->tree ? c->n / 8 : 1) * (uint64_t)CROWDED_YIELDS_NS;
 }
 
-/* Short waits, without the kernel.  1 = reached. */
-static int wait_awake(struct request *r) {
-    const struct coll *k = r->c->coll;
-    uint64_t now, end = 0;
-    if (load_relaxed(&k->peers->crowded)) { /* pairs with crowd.c */
-        for (int i = 0; i < CROWDED_SPINS; i++) {
-            if (wait_over(r)) return 1;
-            cpu_relax();
-        }
-        /* a yield may last as long as all others want to run */
-        crowd_look(k->peers, now = os->now());
-        for (end = now + yields_ns(r->c); os->now() < end;) {
-            os->yield();
-            if (wait_over(r)) return 1;
-        }
-        return 0;
-    }
-    do {
-        for (int i = 0; i < SPINS_PER_LOOK; i++) {
-            if (wait_over(r)) return 1;
-            cpu_relax();
-        }
-        crowd_look(k->peers, now = os->now());
-        if (!end) end = now + (uint64_t)k->conf.spin_ns;
-        if (now >= end) return wait_over(r);
-        os->yield(); /* the scheduler may have put the awaited rank behind us on this very processor */
-    } while (1);
+static int over(void *r) {
+    return wait_over(r);
 }
 
 /* One slice asleep on the awaited word.  Returns the time after it. */
@@ -264,8 +235,8 @@ static uint64_t wait_sleep(struct request *r, uint64_t now, uint64_t slice) {
 }
 
 int wait_for(struct request *r) {
-    if (wait_awake(r)) return SYP_OK;
     struct comm *c = r->c;
+    if (stay_awake(c->coll, over, r, CROWDED_SPINS, yields_ns(c))) return SYP_OK;
     request_clock(r);
     stats_op_waits((unsigned)c->slot, c->member[r->wait_member].rank);
     uint64_t now = os->now(), slice = FIRST_SLICE;
@@ -273,7 +244,7 @@ int wait_for(struct request *r) {
     while (rc == SYP_OK && !wait_over(r)) {
         now = wait_sleep(r, now, slice);
         if (wait_over(r)) break;
-        slice = slice * 2 < LAST_SLICE ? slice * 2 : LAST_SLICE;
+        slice = next_slice(slice);
         rc = wait_look(r, now);
     }
     stats_op_waits((unsigned)c->slot, -1);

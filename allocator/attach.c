@@ -11,6 +11,7 @@
 #include "pool/base/point.h"
 #include "pool/base/status.h"
 #include "pool/base/text.h"
+#include "bootstrap/cache_group.h"
 #include "bootstrap/claim.h"
 #include "bootstrap/hostid.h"
 #include "collectives/reduce.h"
@@ -157,6 +158,7 @@ static struct hello make_hello(const struct world *w) {
     self->uid = (uint32_t)os->uid();
     if (memory_file_probe()) self->flags |= ROSTER_UNSEALED;
     if (os->fence_ranks_join() < 0) self->flags |= ROSTER_FENCES;
+    self->cache_group = cache_group();
     self->control_len = sizeof(struct control_head) + coll_board_size();
     self->exchange_len = coll_exchange_size(w->coll_conf.staging);
     os->start_time(self->pid, &self->start_ticks);

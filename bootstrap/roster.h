@@ -25,6 +25,7 @@ struct roster_entry {
     uint64_t data_len;       /* bytes of the data segment file */
     uint64_t control_len, exchange_len;
     uint32_t flags;          /* ROSTER_* */
+    int32_t cache_group;     /* cache_group.h: on one host, the same for ranks that share a cache */
     int32_t host_index;      /* 0 .. n_hosts - 1, in order of first rank; filled by rank 0 */
     char addr[80];           /* as rank 0 saw it, for messages */
 };

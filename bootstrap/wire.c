@@ -6,6 +6,7 @@
  * that is used as an index, a count or a size later is range-checked here.  Must not know: sockets, states of the join.
  */
 #include "bootstrap/wire.h"
+#include "bootstrap/cache_group.h"
 
 #include "pool/base/arena.h"
 #include "pool/base/status.h"
@@ -15,7 +16,7 @@
 /* No length in a hello or a roster may exceed this, so that sums of two and products with 1,024 cannot overflow. */
 #define LENGTH_MAX (1ull << 46)
 /* Bytes of a roster entry without its address text. */
-#define ENTRY_FIXED 94u
+#define ENTRY_FIXED 98u
 
 static uint8_t *take(struct wire *w, size_t n) {
     if (w->bad || n > w->cap - w->pos) {
@@ -154,6 +155,7 @@ static void put_self(struct wire *w, const struct roster_entry *e) {
     wire_put_u64(w, e->control_len);
     wire_put_u64(w, e->exchange_len);
     wire_put_u32(w, e->flags);
+    put_i32(w, e->cache_group);
 }
 
 static const char *get_self(struct wire *w, struct roster_entry *e) {
@@ -169,6 +171,7 @@ static const char *get_self(struct wire *w, struct roster_entry *e) {
     e->control_len = wire_get_u64(w);
     e->exchange_len = wire_get_u64(w);
     e->flags = wire_get_u32(w);
+    e->cache_group = get_i32(w);
     if (w->bad) return "cut short";
     if (e->rank < 0 || e->rank >= MAX_WORLD) return "rank out of range";
     if (e->pid <= 0) return "process id out of range";
@@ -176,6 +179,7 @@ static const char *get_self(struct wire *w, struct roster_entry *e) {
         e->exchange_len > LENGTH_MAX)
         return "a length out of range";
     if (e->flags & ~ROSTER_FLAGS) return "unknown flags";
+    if (e->cache_group < NO_CACHE_GROUP) return "cache group out of range";
     if (e->meta_size > e->local_mem_size) return "meta_size above local_mem_size";
     return NULL;
 }

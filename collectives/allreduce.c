@@ -163,7 +163,7 @@ static enum coll_algorithm choose(const struct request *r) {
     const struct coll_conf *conf = &r->c->coll->conf;
     if (conf->algorithm == COLL_PULL) return r->kind == OP_REDUCE ? COLL_ONE_SHOT : COLL_PULL;
     if (conf->algorithm != COLL_AUTO) return (enum coll_algorithm)conf->algorithm;
-    return r->total <= conf->one_shot && !r->c->tree ? COLL_ONE_SHOT : COLL_PUSH;
+    return r->total <= conf->one_shot && !r->c->parts ? COLL_ONE_SHOT : COLL_PUSH;
 }
 
 static void one_shot(struct request *r) {

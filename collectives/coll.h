@@ -56,14 +56,22 @@ struct comm_member {
     uint64_t symm_calls;       /* only when they differ */
 };
 
+/* The seats of a part: the first is the leader's. */
+struct tree_part {
+    int first, end;
+};
+
 struct comm {
     struct coll *coll;
     int in_use;
     int ready;                 /* in use, all reached, not broken, no requests pending */
     int slot;                  /* 0 = world */
     int n, me;                 /* members; our number among them */
-    int tree;                  /* more than TREE_ABOVE members: in parts of so many, each with a leader (tree.h); else 0 */
-    const struct tree_result *result; /* of member 0; if tree */
+    int parts;                 /* more than TREE_ABOVE members: in so many parts, each with a leader (tree.h); else 0, and the next four are not used */
+    int own_part;
+    int *seat;                 /* n: the members, those that share a cache beside each other */
+    struct tree_part *part;
+    const struct tree_result *result; /* of member 0 */
     struct comm_member *member; /* n, map_alloc'ed */
     int *rank;                 /* n: the members' ranks in the world, in the same memory */
     struct comm_slot *own;

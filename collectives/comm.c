@@ -53,8 +53,13 @@ const struct vote *comm_vote(const struct comm *c, int member, uint64_t number) 
     return b ? &b->vote[c->slot][number & 1] : NULL;
 }
 
+/* c->member, c->rank, and what the tree needs, one behind the other. */
+static size_t table_bytes(int n) {
+    return (size_t)n * (sizeof(struct comm_member) + sizeof(int)) + tree_table_bytes(n);
+}
+
 static void free_members(struct comm *c) {
-    if (c->member) map_free(c->member, (size_t)c->n * (sizeof *c->member + sizeof *c->rank));
+    if (c->member) map_free(c->member, table_bytes(c->n));
     c->member = NULL;
     pairs_free(c);
 }
@@ -79,17 +84,16 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
                                   "is damaged", slot, (unsigned long long)start);
     int rc = ranks[0] == k->peers->me && n > TREE_ABOVE ? tree_memory(k, slot) : SYP_OK;
     if (rc != SYP_OK) return rc;
-    struct comm_member *member = map_alloc((size_t)n * (sizeof *member + sizeof *c->rank));
+    struct comm_member *member = map_alloc(table_bytes(n));
     struct pair *pair = member ? pairs_alloc(k, slot, n) : NULL;
     if (!pair) {
-        if (member) map_free(member, (size_t)n * (sizeof *member + sizeof *c->rank));
+        if (member) map_free(member, table_bytes(n));
         return err_set(SYP_ENOMEM, "comm_create: no memory for a group of %d members", n);
     }
     free_members(c);
     c->coll = k;
     if (c->slot != slot) c->slot = slot; /* written once: late callers read it, too */
     c->n = n;
-    c->tree = tree_part(n);
     c->member = member;
     c->pair = pair;
     c->rank = (int *)(member + n);
@@ -111,6 +115,7 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
         if (m == 0) c->result = b ? &b->result[slot] : NULL;
         if (!b && !c->unreachable) c->unreachable = m + 1;
     }
+    tree_arrange(c, c->rank + n);
     store_relaxed(&c->own->current, 0);
     pairs_open(c);
     c->in_use = 1;

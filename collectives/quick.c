@@ -173,7 +173,7 @@ static void count_done(const struct comm *c, const struct call *call, uint64_t t
 
 int quick_run(struct comm *c, const struct call *call, int *posted) {
     struct parcel p;
-    if (c->tree) return 0;
+    if (c->parts) return 0;
     if (!parcel_of(c, call, &p)) return 0;
     (void)comm_begin(c);
     struct mail *mail = post_address(c, p.what, call->count, p.total);

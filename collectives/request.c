@@ -211,7 +211,7 @@ int request_one_at(struct request *r, int member, uint64_t target) {
 }
 
 int request_these_at(struct request *r, enum whose who, uint64_t target) {
-    if (r->together && r->c->tree) return tree_all_at(r, target);
+    if (r->together && r->c->parts) return tree_all_at(r, target);
     return who == EVERYBODY ? request_all_at(r, target) : who == THE_ROOT ? request_one_at(r, r->root, target) : 1;
 }
 
@@ -265,13 +265,13 @@ enum { CHECK_CALLS, CHECK_SYMM };
 
 /* The first phase of an operation, and that of the symmetric check, are awaited by all. */
 static int all_met(struct request *r) {
-    return r->c->tree ? tree_all_at(r, r->c->phase) : request_all_at(r, r->c->phase);
+    return r->c->parts ? tree_all_at(r, r->c->phase) : request_all_at(r, r->c->phase);
 }
 
 int request_check(struct request *r) {
     struct comm *c = r->c;
     if (!all_met(r)) return REQUEST_BLOCKED;
-    int agreed = c->tree && r->check_state == CHECK_CALLS && tree_agrees(r);
+    int agreed = c->parts && r->check_state == CHECK_CALLS && tree_agrees(r);
     r->combined = r->combined && agreed;
     if (!agreed || !(r->few_mails || r->combined)) { /* tree_agrees has looked at as many as matter to those */
         int gave_up = wait_aborted(r); /* we may be the one who is too late */

@@ -2,7 +2,7 @@
 /*
  * Meeting in groups of more than TREE_ABOVE members, where everybody looking at everybody would cost as the square of their number.
  *
- * Consecutive members form parts, the first of each is its leader.  A leader looks at its part (stamps, calls) and says so (tree_mark.up); all look at the
+ * Members that share a cache form parts, the first of each is its leader.  A leader looks at its part (stamps, calls) and says so (tree_mark.up); all look at the
  * leaders.  When the members' data in the mails is to be combined, member 0 does that for all, and tells all (tree_mark.all): elements are combined in member
  * order, so partial sums are of no use.
  *
@@ -17,14 +17,11 @@
 
 #define TREE_ABOVE 16
 
-/* Members of a part, 0 = no tree; as many parts at most. */
-static inline int tree_part(int n) {
-    return n <= TREE_ABOVE ? 0 : n <= 256 ? 16 : 32;
-}
-_Static_assert(32 * 32 >= MAX_WORLD, "see tree_part");
-
 /* Memory for what member 0 combines. */
 int tree_memory(struct coll *k, int slot);
+/* Bytes of c->seat and c->part for n members.  And fill them in, from the members' ranks; c->parts and c->own_part, too. */
+size_t tree_table_bytes(int n);
+void tree_arrange(struct comm *c, void *table);
 /* Publish the next phase, which every member awaits: through the tree, where there is one, so that it wakes the leader alone. */
 void tree_publish(struct comm *c);
 /* request_all_at by the tree, for a phase that all members await so; a leader tells the others. */

@@ -186,7 +186,7 @@ int wait_look(struct request *r, uint64_t now) {
         rc = wait_aborted(r); /* it may have learnt of another one's death first, and told */
         return rc != SYP_OK ? rc : give_up_gone(r, m, reason);
     }
-    if (c->tree && !r->wait_one && (gone || now >= r->start + LEADERS_TIME || now >= r->deadline) && tree_look(r)) return SYP_OK;
+    if (c->parts && !r->wait_one && (gone || now >= r->start + LEADERS_TIME || now >= r->deadline) && tree_look(r)) return SYP_OK;
     if ((rc = comm_check_own_life(c, op_name(r->kind))) != SYP_OK) return comm_break(c, rc, c->coll->peers->me, r->sequence);
     if (now >= r->deadline) return give_up_timeout(r, now);
     if (r->next_warning && now >= r->next_warning) {
@@ -203,7 +203,7 @@ int wait_look(struct request *r, uint64_t now) {
 
 /* A turn of everybody takes so long. */
 static uint64_t yields_ns(const struct comm *c) {
-    return (uint64_t)(c->tree ? c->n / 8 : 1) * (uint64_t)CROWDED_YIELDS_NS;
+    return (uint64_t)(c->parts ? c->n / 8 : 1) * (uint64_t)CROWDED_YIELDS_NS;
 }
 
 static int over(void *r) {

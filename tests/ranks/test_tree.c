@@ -4,6 +4,7 @@
  * Groups of more than 16 members, which meet by a tree: exact results, blocking or not; who asks for something else is named; a leader, the root or a plain
  * member that dies, stops or aborts is everybody's error after the same operation.
  */
+#include "bootstrap/cache_group.h"
 #include "collectives/tree.h"
 #include "pool/base/status.h"
 #include "pool/stats.h"
@@ -48,12 +49,10 @@ static int one_broadcast(struct world *w, struct comm *c, unsigned char *x, size
     return 0;
 }
 
-static int exact(struct world *w, void *arg) {
+static int exact_in(struct world *w, struct comm *c, int turns) {
     static const size_t counts[] = {1, 2, 17, 256, MAIL_DATA / 4, MAIL_DATA / 4 + 1, 700, 5000};
-    struct comm *c = &w->coll.comm[0];
     float *in = world_alloc(w, 5000 * 4), *out = malloc(5000 * 4);
-    NEED(w, in && out && c->tree > 0);
-    int turns = *(int *)arg;
+    NEED(w, in && out && c->parts > 0);
     for (int i = 0; i < turns; i++) {
         store_relaxed(&w->peers.crowded, (uint32_t)(i / 4 % 2)); /* who has a processor waits for the leaders' words alone */
         if (one_sum(w, c, i % 2 ? in : out, counts[i % 8], i)) return 1;
@@ -63,6 +62,10 @@ static int exact(struct world *w, void *arg) {
     world_free(w, in);
     free(out);
     return 0;
+}
+
+static int exact(struct world *w, void *arg) {
+    return exact_in(w, &w->coll.comm[0], *(int *)arg);
 }
 
 static const int sizes[] = {17, 31, 33, 64};
@@ -87,12 +90,87 @@ static void results_are_exact_with_delays(void) {
     delays_off();
 }
 
+/* --------------------------------------------------------------------------------------------------------- caches */
+
+/* Which cache a rank is near to, were there several: dealt out like cards; in blocks of uneven size; nobody tells; a few strays among a large one. */
+static int32_t dealt(int rank) { return rank % 3; }
+static int32_t in_blocks(int rank) { return rank < 5 ? 40 : rank < 25 ? 8 : 0; }
+static int32_t untold(int rank) { return (void)rank, NO_CACHE_GROUP; }
+static int32_t strays(int rank) { return rank % 11 ? 7 : 100 + rank; }
+
+struct layout {
+    int32_t (*cache)(int rank);
+    const char *n33; /* the parts of 33 members: cache x members */
+};
+
+static const struct layout layouts[] = {{dealt, "0x11 1x11 2x11 "}, {in_blocks, "40x5 8x10 8x10 0x8 "}, {untold, "-1x11 -1x11 -1x11 "}, {strays, "100x1 7x15 7x15 111x2 "}};
+
+static void parts_as_text(const struct comm *c, int32_t (*cache)(int rank), char *out, size_t cap) {
+    size_t len = 0;
+    for (int p = 0; p < c->parts && len < cap; p++)
+        len += (size_t)snprintf(out + len, cap - len, "%dx%d ", cache(c->seat[c->part[p].first]), c->part[p].end - c->part[p].first);
+}
+
+/* In every group everybody sits once, member 0 first, in parts that are neither too large nor, but for a few, of several caches. */
+static void whoever_shares_a_cache_shares_a_part(void) {
+    static struct roster_entry entry[MAX_WORLD];
+    static struct comm_member member[MAX_WORLD];
+    static int rank[MAX_WORLD];
+    struct peers peers = {.roster = {.rank = entry}};
+    struct coll k = {.peers = &peers};
+    for (int i = 0; i < 4; i++) {
+        for (int m = 0; m < MAX_WORLD; m++) {
+            entry[m].cache_group = layouts[i].cache(m);
+            rank[m] = m;
+        }
+        for (int n = 17; n <= MAX_WORLD; n += n < 70 ? 1 : 53) {
+            struct comm c = {.coll = &k, .n = n, .me = n / 2, .member = member, .rank = rank};
+            void *table = malloc(tree_table_bytes(n)); /* exactly, so that a sanitizer sees a part too many */
+            uint8_t seated[MAX_WORLD] = {0};
+            char text[400];
+            tree_arrange(&c, table);
+            CHECK(c.parts > 1 && c.parts <= n / 4 && c.seat[0] == 0 && c.part[0].first == 0 && c.part[c.parts - 1].end == n);
+            for (int p = 0; p < c.parts; p++) {
+                CHECK(c.part[p].end > c.part[p].first && c.part[p].end - c.part[p].first <= (n <= 256 ? 16 : 32));
+                CHECK(p == 0 || c.part[p].first == c.part[p - 1].end);
+                for (int s = c.part[p].first; s < c.part[p].end; s++) {
+                    CHECK(c.seat[s] != c.me || p == c.own_part);
+                    seated[c.seat[s]]++;
+                }
+            }
+            for (int m = 0; m < n; m++)
+                CHECK(seated[m] == 1);
+            if (n == 33) {
+                parts_as_text(&c, layouts[i].cache, text, sizeof text);
+                CHECK_STR(text, layouts[i].n33);
+            }
+            free(table);
+        }
+    }
+}
+
+static int exact_with_caches(struct world *w, void *arg) {
+    int ranks[64], n = w->peers.n;
+    for (int r = 0; r < n; r++) {
+        w->peers.roster.rank[r].cache_group = ((const struct layout *)arg)->cache(r);
+        ranks[r] = n - 1 - r;
+    }
+    struct comm *c;
+    NEED(w, comm_create(&w->coll.comm[0], ranks, n, &c) == SYP_OK);
+    return exact_in(w, c, (int)check_count(8, 100));
+}
+
+static void results_are_exact_whatever_the_caches(void) {
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(worlds_as_threads(i % 2 ? 33 : 27, &small, exact_with_caches, (void *)(uintptr_t)&layouts[i]), 0);
+}
+
 /* --------------------------------------------------------------------------------------------------- disagreement */
 
 static int disagree(struct world *w, void *arg) {
     (void)arg;
     struct comm *c = &w->coll.comm[0];
-    static const int odd[] = {0, 16, 20, 5, 32};
+    static const int odd[] = {0, 11, 20, 5, 32}; /* leaders, and members of every part */
     for (int i = 0; i < 10; i++) {
         char what[60];
         float x[8] = {0};
@@ -223,7 +301,7 @@ static void one_trouble(const struct plan *p, int want) {
     ranks_free(&r);
 }
 
-static const int victims[] = {0, 16, 5, 17}; /* the root and leader, a leader, members of both */
+static const int victims[] = {0, N / 2, 5, N - 1}; /* the root and leader, a leader, members of both */
 
 static void survivors_of_a_kill_agree(void) {
     static const char *const points[] = {"publish", "published", "tree.publish", "tree.published", "wait.sleep"};
@@ -233,7 +311,7 @@ static void survivors_of_a_kill_agree(void) {
         p.crowded = i % 2;
         if (!strncmp(p.point, "tree", 4)) p.victim = victims[i / 5 % 2];
         if (!strcmp(p.point, "wait.sleep")) p.after = 1;
-        if (!strcmp(p.point, "wait.sleep") && p.victim == N - 1) p.victim = 16;
+        if (!strcmp(p.point, "wait.sleep") && p.victim == N - 1) p.victim = N / 2;
         one_trouble(&p, SYP_EPEER);
     }
 }
@@ -260,6 +338,8 @@ int main(void) {
     return check_main("tree", (struct check_test[]){{"results_are_exact_in_threads", results_are_exact_in_threads},
                                                     {"results_are_exact_in_processes", results_are_exact_in_processes},
                                                     {"results_are_exact_with_delays", results_are_exact_with_delays},
+                                                    {"whoever_shares_a_cache_shares_a_part", whoever_shares_a_cache_shares_a_part},
+                                                    {"results_are_exact_whatever_the_caches", results_are_exact_whatever_the_caches},
                                                     {"who_asks_for_something_else_is_named", who_asks_for_something_else_is_named},
                                                     {"sleepers_are_woken", sleepers_are_woken},
                                                     {"survivors_of_a_kill_agree", survivors_of_a_kill_agree},

@@ -26,7 +26,8 @@ static struct hello sample(void) {
                                    .meta_size = 1 << 20,
                                    .data_len = 1ull << 30,
                                    .control_len = 8192,
-                                   .exchange_len = 1 << 20};
+                                   .exchange_len = 1 << 20,
+                                   .cache_group = 8};
     return h;
 }
 
@@ -321,6 +322,7 @@ static void roster_cut_or_wrong_is_refused(void) {
     WRONG(x.rank[0].host_index = 1);
     WRONG(x.rank[3].generation = 0);
     WRONG(x.rank[3].pid = -1);
+    WRONG(x.rank[3].cache_group = -2);
     WRONG(x.rank[3].meta_size = UINT64_MAX);
     roster_free(&r);
     free(buf);

@@ -89,7 +89,7 @@ static void arm(const struct life *l) {
 static int collective(struct life *l, int kind, enum way way) {
     struct comm *c = world_of(l);
     struct op_case *a = calloc(1, sizeof *a);
-    uint64_t id, places = way == IN_POOL || (way == REQUEST && c->me & 1) ? 0xc : 0;
+    uint64_t id, places = way == IN_POOL || (way == REQUEST && c->me & 1) ? BOTH_IN_POOL : 0;
     NEED(l->w, a && op_case_make(a, l->w, c, kind, way == SMALL ? 100 : 100000, l->p->seed, places) == 0);
     int rc = way == REQUEST ? queue_add(c, "test", &a->call, l->deadline, &id) : coll_run(c, &a->call, l->deadline);
     if (way == REQUEST && rc == SYP_OK) rc = queue_wait(c, id);

@@ -58,7 +58,7 @@ static void *walk_thread(void *arg) {
 static int run_program(struct world *w, void *arg) {
     const struct program *p = arg;
     struct walking k[MOST_WALKERS] = {{0}};
-    int all[CASE_MEMBERS], n = w->peers.n, failed = 0;
+    int all[WALK_MEMBERS], n = w->peers.n, failed = 0;
     for (int i = 0; i < p->walkers; i++) {
         k[i] = (struct walking){.w = w, .root = world_comm(w), .walk = {p->seed + (uint64_t)i * 0x100000001u, p->steps / p->walkers, p->largest, NULL}};
         k[i].walk.box = symmetric(w, WALK_BOX);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* See the header.  The expected bytes are made from the members' inputs alone, by code that shares nothing with the library's. */
 #include "tests/support/cases.h"
 #include "collectives/reduce.h"
 #include "tests/support/check.h"
@@ -32,7 +33,7 @@ static void draw_lists(struct ask *a, size_t len, uint64_t *seed) {
     if (a->call.kind != OP_ALLTOALLV) return;
     for (int from = 0; from < n; from++)
         for (int to = 0; to < n; to++)
-            a->lens[from * n + to] = around(seed, len);
+            a->recv_lens[to * n + from] = a->lens[from * n + to] = around(seed, len);
     for (int m = 0; m < n; m++) {
         size_t send = 0, recv = 0;
         for (int i = 0; i < n; i++) { /* in an order that is not the members', with gaps */
@@ -46,22 +47,23 @@ static void draw_lists(struct ask *a, size_t len, uint64_t *seed) {
 }
 
 void case_draw(struct ask *a, int kind, int n, size_t bytes, uint64_t *seed) {
-    static const int types[] = {SYP_FLOAT32, SYP_FLOAT64, SYP_INT8, SYP_INT64};
-    *a = (struct ask){.n = n, .size = 1, .salt = check_random(seed)};
+    static const int types[] = {SYP_FLOAT32, SYP_FLOAT64, SYP_INT8, SYP_INT64, SYP_INT32}, ops[] = {SYP_SUM, SYP_SUM, SYP_MIN, SYP_MAX};
+    *a = (struct ask){.n = n, .size = 1, .salt = (uint32_t)(check_random(seed) >> 20)};
     uint64_t x = check_random(seed) >> 20;
     a->call.kind = kind;
     a->call.root = (int)(x % (uint64_t)n);
     if (case_reduces(kind)) {
-        a->call.dtype = types[x >> 8 & 3];
-        a->call.op = (x >> 10 & 3) == 3 ? SYP_MAX : SYP_SUM;
+        a->call.dtype = types[(x >> 8 & 15) % 5];
+        a->call.op = ops[x >> 12 & 3];
         a->size = reduce_size(a->call.dtype);
     }
-    a->call.count = bytes / a->size;
+    a->call.count = kind == OP_BARRIER ? 0 : bytes / a->size;
     if (kind == OP_ALLGATHER_ROWS) {
-        a->call.rows = (size_t)(x >> 12 & 7);
+        a->call.rows = (size_t)(x >> 14 & 7);
         if (a->call.rows) a->call.count /= a->call.rows;
     }
     a->lens = calloc((size_t)(n * n), sizeof *a->lens);
+    a->recv_lens = calloc((size_t)(n * n), sizeof *a->lens);
     a->send_at = calloc((size_t)(n * n), sizeof *a->lens);
     a->recv_at = calloc((size_t)(n * n), sizeof *a->lens);
     draw_lists(a, a->call.count, seed);
@@ -69,54 +71,58 @@ void case_draw(struct ask *a, int kind, int n, size_t bytes, uint64_t *seed) {
 
 void case_forget(struct ask *a) {
     free(a->lens);
+    free(a->recv_lens);
     free(a->send_at);
     free(a->recv_at);
 }
 
-/* Byte j of what member m sends. */
-static char byte_of(const struct ask *a, int m, size_t j) {
-    uint64_t x = (j + 1) * 0x9e3779b97f4a7c15u ^ a->salt ^ (uint64_t)(m + 1) * 0xc2b2ae3d27d4eb4fu;
-    return (char)(x >> 29);
+/* -------------------------------------------------------------------------------------------------- inputs */
+
+static uint32_t hash_of(const struct ask *a, int m, size_t i) {
+    return ((uint32_t)i + 1) * 2654435761u + a->salt + (uint32_t)m * 0x85ebca6bu;
 }
 
-/* Element e of what member m sends: small whole numbers and quarters, so that no sum depends on rounding but its order would show in the larger
- * ones. */
-static double number_of(const struct ask *a, int m, size_t e) {
-    uint64_t x = (e + 1) * 0x9e3779b97f4a7c15u ^ a->salt ^ (uint64_t)(m + 1) * 0xc2b2ae3d27d4eb4fu;
-    x ^= x >> 31;
-    return (double)(int64_t)(x & 0xfffff) - 500000;
-}
+/* Small whole numbers, or such that a sum's order shows. */
+#define FILL(type, expression)                                                                                         \
+    for (size_t e = 0; e < len / sizeof(type); e++) {                                                                  \
+        int v = (int)(hash_of(a, m, at / sizeof(type) + e) >> 12) - 500000;                                            \
+        type x = (type)(expression);                                                                                   \
+        memcpy(to + e * sizeof x, &x, sizeof x);                                                                       \
+    }                                                                                                                  \
+    break
 
-static void put_number(const struct ask *a, char *at, double v) {
-    float f = (float)v * 1.1f;
-    double d = v * 1.1;
-    int8_t i = (int8_t)((int64_t)v & 0x7f);
-    int64_t l = (int64_t)v;
-    const void *from = a->call.dtype == SYP_FLOAT32 ? (const void *)&f : a->call.dtype == SYP_FLOAT64 ? (const void *)&d : (const void *)&l;
-    memcpy(at, a->size == 1 ? (const void *)&i : from, a->size);
+/* Bytes [at, at + len) of what member m sends; whole elements. */
+static void input(const struct ask *a, int m, size_t at, size_t len, char *to) {
+    switch (a->call.dtype) {
+    case SYP_FLOAT32: FILL(float, (float)v * 1.1f);
+    case SYP_FLOAT64: FILL(double, v * 1.1);
+    case SYP_INT8: FILL(int8_t, v & 0x3f);
+    case SYP_INT32: FILL(int32_t, v);
+    case SYP_INT64: FILL(int64_t, (int64_t)v << 20);
+    default:
+        for (size_t i = 0; i < len; i++)
+            to[i] = (char)(hash_of(a, m, at + i) >> 24);
+    }
 }
 
 #define COMBINE(type)                                                                                                  \
-    do {                                                                                                               \
+    for (size_t e = 0; e < len / sizeof(type); e++) {                                                                  \
         type x, y;                                                                                                     \
-        memcpy(&x, acc, sizeof x);                                                                                     \
-        memcpy(&y, v, sizeof y);                                                                                       \
-        x = (type)(a->call.op == SYP_SUM ? x + y : x > y ? x : y);                                                       \
-        memcpy(acc, &x, sizeof x);                                                                                     \
-    } while (0)
+        memcpy(&x, acc + e * sizeof x, sizeof x);                                                                      \
+        memcpy(&y, with + e * sizeof y, sizeof y);                                                                     \
+        x = (type)(a->call.op == SYP_SUM ? x + y : (a->call.op == SYP_MAX) == (x > y) ? x : y);                           \
+        memcpy(acc + e * sizeof x, &x, sizeof x);                                                                      \
+    }                                                                                                                  \
+    break
 
-/* The promise: combined in member order, rounded after every step. */
-static void reduced(const struct ask *a, char *acc, size_t e) {
-    char v[8];
-    put_number(a, acc, number_of(a, 0, e));
-    for (int m = 1; m < a->n; m++) {
-        put_number(a, v, number_of(a, m, e));
-        switch (a->call.dtype) {
-        case SYP_FLOAT32: COMBINE(float); break;
-        case SYP_FLOAT64: COMBINE(double); break;
-        case SYP_INT8: COMBINE(int8_t); break;
-        default: COMBINE(int64_t);
-        }
+/* The promise: in member order, rounded after every step. */
+static void combine(const struct ask *a, char *acc, const char *with, size_t len) {
+    switch (a->call.dtype) {
+    case SYP_FLOAT32: COMBINE(float);
+    case SYP_FLOAT64: COMBINE(double);
+    case SYP_INT8: COMBINE(int8_t);
+    case SYP_INT32: COMBINE(int32_t);
+    default: COMBINE(int64_t);
     }
 }
 
@@ -170,9 +176,17 @@ struct side case_side(const struct ask *a, int me) {
     return s;
 }
 
-static void want_bytes(const struct ask *a, char *to, int from, size_t at, size_t len) {
-    for (size_t j = 0; j < len; j++)
-        to[j] = byte_of(a, from, at + j);
+/* Elements of every member's input that begin at byte `at`, combined. */
+static void reduced(const struct ask *a, size_t at, size_t len, char *to) {
+    char with[4096];
+    input(a, 0, at, len, to);
+    for (size_t done = 0, piece; done < len; done += piece) {
+        piece = len - done < sizeof with ? len - done : sizeof with;
+        for (int m = 1; m < a->n; m++) {
+            input(a, m, at + done, piece, with);
+            combine(a, to + done, with, piece);
+        }
+    }
 }
 
 /* What this member's receive buffer holds afterwards. */
@@ -181,26 +195,27 @@ static void want(const struct ask *a, const struct side *s, int me, char *to) {
     memset(to, UNTOUCHED, s->recv_len);
     if (s->recv_len == 0) return;
     if (case_reduces(a->call.kind)) {
-        for (size_t e = 0; e < s->recv_len / a->size; e++)
-            reduced(a, to + e * a->size, s->begin + e);
+        reduced(a, s->begin * a->size, s->recv_len, to);
+        return;
+    }
+    if (a->call.kind == OP_BROADCAST || a->call.kind == OP_SCATTER) {
+        input(a, a->call.root, a->call.kind == OP_SCATTER ? s->begin : 0, count, to);
         return;
     }
     for (size_t m = 0, at = 0; m < n; m++) {
         int k = (int)m;
         switch (a->call.kind) {
         case OP_ALLGATHERV:
-            want_bytes(a, to + at, k, 0, a->lens[m]);
+            input(a, k, 0, a->lens[m], to + at);
             at += a->lens[m];
             break;
         case OP_ALLGATHER_ROWS:
             for (size_t r = 0; r < a->call.rows; r++)
-                want_bytes(a, to + r * a->recv_at[me] + m * count, k, r * a->send_at[m], count);
+                input(a, k, r * a->send_at[m], count, to + r * a->recv_at[me] + m * count);
             break;
-        case OP_BROADCAST: want_bytes(a, to, a->call.root, 0, count); break;
-        case OP_SCATTER: want_bytes(a, to, a->call.root, s->begin, count); break;
-        case OP_ALLTOALL: want_bytes(a, to + m * count, k, (size_t)me * count, count); break;
-        case OP_ALLTOALLV: want_bytes(a, to + a->recv_at[me * a->n + k], k, a->send_at[k * a->n + me], a->lens[k * a->n + me]); break;
-        default: want_bytes(a, to + m * count, k, 0, count);
+        case OP_ALLTOALL: input(a, k, (size_t)me * count, count, to + m * count); break;
+        case OP_ALLTOALLV: input(a, k, a->send_at[k * a->n + me], a->lens[k * a->n + me], to + a->recv_at[me * a->n + k]); break;
+        default: input(a, k, 0, count, to + m * count);
         }
     }
 }
@@ -208,49 +223,50 @@ static void want(const struct ask *a, const struct side *s, int me, char *to) {
 /* ------------------------------------------------------------------------------------------------ one member */
 
 void case_input(const struct ask *a, const struct side *s, int me, char *send) {
-    if (!case_reduces(a->call.kind)) {
-        want_bytes(a, send, me, 0, s->send_len);
-        return;
-    }
-    for (size_t e = 0; e < s->send_len / a->size; e++)
-        put_number(a, send + e * a->size, number_of(a, me, e));
+    input(a, me, 0, s->send_len, send);
 }
 
-int case_run(struct comm *c, const struct ask *a, const struct side *s, char *send, char *recv, int null_send, int null_recv) {
+struct call case_call(const struct ask *a, const struct side *s, int me, char *send, char *recv, int null_send, int null_recv) {
     struct call call = a->call;
-    size_t recv_lens[256];
-    int all = call.kind == OP_ALLTOALLV, me = c->me, row = me * a->n;
-    call.send = s->send_len || !null_send ? send : NULL; /* NULL where no byte is read or written */
+    int row = call.kind == OP_ALLTOALLV ? me * a->n : 0;
+    call.send = s->send_len || !null_send ? send : NULL;
     call.recv = s->recv_len || !null_recv ? recv : NULL;
     if (call.kind == OP_BROADCAST && me == call.root) call.recv = send;
-    for (int m = 0; m < a->n; m++)
-        recv_lens[m] = a->lens[m * a->n + me];
-    call.send_lens = a->lens + (all ? row : 0);
-    call.send_offs = a->send_at + (all ? row : 0);
-    call.recv_offs = a->recv_at + (all ? row : 0);
-    call.recv_lens = recv_lens;
+    call.send_lens = a->lens + row;
+    call.recv_lens = a->recv_lens + row;
+    call.send_offs = a->send_at + row;
+    call.recv_offs = a->recv_at + row;
     if (call.kind == OP_ALLGATHER_ROWS) {
         call.send_stride = a->send_at[me] == call.count ? 0 : a->send_at[me];
         call.recv_stride = a->recv_at[me] == call.count * (size_t)a->n ? 0 : a->recv_at[me];
     }
+    return call;
+}
+
+int case_run(struct comm *c, const struct ask *a, const struct side *s, char *send, char *recv, int null_send, int null_recv) {
+    struct call call = case_call(a, s, c->me, send, recv, null_send, null_recv);
     return coll_somehow(c, &call);
 }
 
-static int say(const struct ask *a, int me, const char *of, size_t i, size_t len, char is, char expected) {
-    fprintf(stderr, "%s of %zu, member %d of %d: byte %zu of %zu %s is %02x, expected %02x\n", op_name(a->call.kind), a->call.count, me, a->n, i, len,
-            of, (unsigned char)is, (unsigned char)expected);
-    return 0;
+/* 1 = the same but for bytes [from, from + n) of `is`. */
+static int same(const struct ask *a, int me, const char *of, const char *is, const char *should, size_t len, const char *from, size_t n) {
+    if (!len || memcmp(is, should, len) == 0) return 1;
+    for (size_t i = 0; i < len; i++)
+        if (is[i] != should[i] && !(n && is + i >= from && is + i < from + n)) {
+            fprintf(stderr, "%s of %zu, member %d of %d: byte %zu of %zu %s is %02x, expected %02x\n", op_name(a->call.kind), a->call.count, me, a->n, i,
+                    len, of, (unsigned char)is[i], (unsigned char)should[i]);
+            return 0;
+        }
+    return 1;
 }
 
-int case_right(const struct ask *a, const struct side *s, int me, const char *send, const char *recv, const char *before) {
-    char *expected = malloc(s->recv_len + 1);
-    int right = expected != NULL;
-    if (right) want(a, s, me, expected);
-    for (size_t i = 0; i < s->recv_len && right; i++)
-        if (recv[i] != expected[i]) right = say(a, me, "received", i, s->recv_len, recv[i], expected[i]);
-    for (size_t i = 0; i < s->send_len && right; i++) /* the input is as it was, but for the result in place */
-        if (send[i] != before[i] && !(s->recv_len && send + i >= recv && send + i < recv + s->recv_len))
-            right = say(a, me, "sent", i, s->send_len, send[i], before[i]);
-    free(expected);
+int case_right(const struct ask *a, const struct side *s, int me, const char *send, const char *recv) {
+    char *should = malloc((s->recv_len > s->send_len ? s->recv_len : s->send_len) + 1);
+    if (!should) return 0;
+    want(a, s, me, should);
+    int right = same(a, me, "received", recv, should, s->recv_len, NULL, 0);
+    input(a, me, 0, s->send_len, should); /* is as it was, but for the result in place */
+    right = right && same(a, me, "sent", send, should, s->send_len, recv, s->recv_len);
+    free(should);
     return right;
 }

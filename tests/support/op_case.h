@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A collective operation whose arguments, inputs and exact results follow from one number that all members have in common.
+ * A case (cases.h) that follows from one number that all members have in common, with its buffers.
  *
  *     op_case_make -> a->call, to be run in any way -> op_case_exact, or op_case_untouched when nothing may have happened -> op_case_free
  *
@@ -9,33 +9,32 @@
 #ifndef TESTS_OP_CASE_H
 #define TESTS_OP_CASE_H
 
+#include "tests/support/cases.h"
 #include "tests/support/world_test.h"
-
-#define CASE_MEMBERS 8
 
 struct op_case {
     struct call call;
     /* the rest is op_case.c's */
     struct world *w;
-    int n, me;
-    uint32_t salt;
-    size_t size;                                                              /* of an element */
-    size_t lens[CASE_MEMBERS * CASE_MEMBERS];                                 /* of parts; alltoallv: [from * n + to] */
-    size_t send_at[CASE_MEMBERS * CASE_MEMBERS], recv_at[CASE_MEMBERS * CASE_MEMBERS]; /* alltoallv: likewise, [to * n + from]; rows: strides */
-    size_t recv_lens[CASE_MEMBERS];
-    size_t send_len, recv_len, in_place; /* bytes; in_place: where the smaller one may lie in the larger one, SIZE_MAX = nowhere */
-    size_t own, begin;                   /* elements of this member's part, and before it */
+    int me;
+    struct ask ask;
+    struct side side;
     struct case_block {
         char *memory, *at;
         size_t len;
         int in_pool;
     } block[2];
     char *send, *recv;
-    int same; /* 1 = in place */
 };
 
-/* About so many bytes in all; kind OP_NONE: any.  A group of at most CASE_MEMBERS.  0 = made. */
-int op_case_make(struct op_case *a, struct world *w, const struct comm *c, int kind, size_t bytes, uint64_t common, uint64_t mine);
+/* Where this member's buffers lie; bits 8 to 15: their alignment, 16 and 17: where nothing is sent, or received, the call does not say NULL. */
+#define SEND_IN_POOL 1u
+#define RECV_IN_POOL 2u
+#define BOTH_IN_POOL 3u
+#define BUFFERS_IN_PLACE 4u /* where that is legal */
+
+/* bytes: as case_draw, or, with kind OP_NONE, about so many in all of any.  0 = made. */
+int op_case_make(struct op_case *a, struct world *w, const struct comm *c, int kind, size_t bytes, uint64_t common, uint64_t where);
 /* 1 = so it is; else the first difference is printed. */
 int op_case_exact(const struct op_case *a);
 int op_case_untouched(const struct op_case *a);

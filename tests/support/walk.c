@@ -23,7 +23,7 @@ struct doing {
 
 /* All ranks know all groups; those that are not members have no comm. */
 struct party {
-    int alive, n, rank[CASE_MEMBERS]; /* of the world */
+    int alive, n, rank[WALK_MEMBERS]; /* of the world */
     int notified; /* through its channels: lost with a member that leaves */
     struct comm *c;
     struct doing *doing[MOST_DOING];
@@ -37,7 +37,7 @@ struct walker {
     uint64_t mine;
     int step;
     /* by world rank: parcels sent to, and taken from */
-    uint64_t sent[CASE_MEMBERS], taken[CASE_MEMBERS];
+    uint64_t sent[WALK_MEMBERS], taken[WALK_MEMBERS];
 };
 
 static uint64_t draw(uint64_t *stream) {
@@ -164,7 +164,7 @@ static int parcel_right(const char *at, size_t len, int from, int to, uint64_t n
 
 /* A walk's box in each pool, by the world rank of the other side: parcels, words that say how many are there, words that say how many were taken. */
 static char *parcel_of(const struct walk *p, int rank) { return p->box + (size_t)rank * PARCEL; }
-static uint64_t *full_of(const struct walk *p, int rank) { return (uint64_t *)(void *)(p->box + CASE_MEMBERS * PARCEL + (size_t)rank * 128); }
+static uint64_t *full_of(const struct walk *p, int rank) { return (uint64_t *)(void *)(p->box + WALK_MEMBERS * PARCEL + (size_t)rank * 128); }
 static uint64_t *taken_of(const struct walk *p, int rank) { return full_of(p, rank) + 8; }
 
 /* Each member gives a parcel to the one `shift` behind it: puts it there, or has it fetched. */
@@ -283,7 +283,7 @@ static int agree(struct walker *k, struct party *g, uint64_t common) {
 /* A group of some members of another one, in some order; or every second or third of them, in one direction or the other. */
 static int found(struct walker *k, struct party *g, const struct party *of, uint64_t common) {
     uint64_t x = draw(&common);
-    int list[CASE_MEMBERS], stride = (int)((x >> 8) % 3) + 1, first = 0;
+    int list[WALK_MEMBERS], stride = (int)((x >> 8) % 3) + 1, first = 0;
     *g = (struct party){.alive = 1};
     if (x & 1) {
         first = x >> 1 & 1 ? of->n - 1 : 0;

@@ -12,7 +12,8 @@
 
 #include "tests/support/op_case.h"
 
-#define WALK_BOX (CASE_MEMBERS * (2048 + 2 * 64)) /* bytes; a multiple of 64 */
+#define WALK_MEMBERS 8 /* ranks, at most */
+#define WALK_BOX (WALK_MEMBERS * (2048 + 2 * 64)) /* bytes; a multiple of 64 */
 
 struct walk {
     uint64_t seed;

@@ -226,18 +226,13 @@ static int cycle(struct life *l) {
 /* ----------------------------------------------------------------------------------------------- the ranks */
 
 static int attach(struct ranks *r, struct life *l, int rank) {
-    syp_config c = SYP_CONFIG_INIT;
     l->t = r->shared;
     l->p = &l->t->plan;
     l->w = calloc(1, sizeof *l->w);
     l->w->process = 1;
     l->w->who.rank = rank;
-    c.rank = rank;
+    syp_config c = ranks_config(r, rank, 32 << 20, 1 << 20);
     c.n_ranks = N;
-    c.local_mem_size = 32 << 20;
-    c.meta_size = 1 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
     c.join_timeout_ns = 3 * JOIN_DEADLINE;
     c.timeout_ns = JOIN_DEADLINE;
     NEED(l->w, world_attach(l->w, &c) == SYP_OK);

@@ -42,13 +42,8 @@ static int sums_are_right(syp_comm *c, int rank, uint64_t gone) {
 }
 
 static int attach(struct ranks *r, int rank, const struct plan *p) {
-    syp_config c = SYP_CONFIG_INIT;
-    c.rank = rank;
+    syp_config c = ranks_config(r, rank, p->pool ? p->pool : 4 << 20, 1 << 20);
     c.n_ranks = N;
-    c.local_mem_size = p->pool ? p->pool : 4 << 20;
-    c.meta_size = 1 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
     c.timeout_ns = 20 * (int64_t)NS_PER_S;
     return syp_init_config(&c);
 }

@@ -23,13 +23,7 @@ struct told {
 };
 
 static int join(const struct ranks *r, int rank) {
-    syp_config c = SYP_CONFIG_INIT;
-    c.rank = rank;
-    c.n_ranks = r->n;
-    c.local_mem_size = 16 << 20;
-    c.meta_size = 1 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
+    syp_config c = ranks_config(r, rank, 16 << 20, 1 << 20);
     c.timeout_ns = 20000000000;
     return syp_init_config(&c);
 }

@@ -232,18 +232,13 @@ static int rejoin(struct life *l) {
 }
 
 static int attach(struct ranks *r, struct life *l, int rank, int n) {
-    syp_config c = SYP_CONFIG_INIT;
     setenv("SYMPOOL_MAX_WORLD", "5", 1);
     setenv("SYMPOOL_STAGING_SIZE", "256K", 1);
     setenv("SYMPOOL_LOG", "off", 1);
     l->w->process = 1;
     l->w->who.rank = rank;
-    c.rank = rank;
+    syp_config c = ranks_config(r, rank, l->p->pool, 1 << 20);
     c.n_ranks = n;
-    c.local_mem_size = l->p->pool;
-    c.meta_size = 1 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
     c.join_timeout_ns = JOIN_DEADLINE;
     c.timeout_ns = l->deadline; /* of the calls that take none of their own */
     l->began = os->now();

@@ -134,14 +134,9 @@ static int recover(struct rank *r) {
 }
 
 static int join(struct ranks *r, int rank) {
-    syp_config c = SYP_CONFIG_INIT;
     uint64_t start = os->now();
-    c.rank = rank;
+    syp_config c = ranks_config(r, rank, 8 << 20, 1 << 20);
     c.n_ranks = N;
-    c.local_mem_size = 8 << 20;
-    c.meta_size = 1 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
     c.join_timeout_ns = 5 * (int64_t)NS_PER_S;
     c.timeout_ns = 20 * (int64_t)NS_PER_S;
     int rc;

@@ -196,13 +196,7 @@ static void disagreements_reach_every_rank(void) {
 static int missing_rank(struct ranks *r, int rank, void *arg) {
     (void)arg;
     if (rank == 1) return 0; /* never comes */
-    syp_config c = SYP_CONFIG_INIT;
-    c.rank = rank;
-    c.n_ranks = r->n;
-    c.local_mem_size = 8 << 20;
-    c.meta_size = 0;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
+    syp_config c = ranks_config(r, rank, 8 << 20, 0);
     c.join_timeout_ns = 400 * (int64_t)NS_PER_MS;
     uint64_t begin = os->now();
     CHECK_EQ(syp_init_config(&c), SYP_EJOIN);
@@ -224,13 +218,7 @@ static void missing_ranks_are_listed(void) {
 /* More than the machine has: attaches, serves what there is, and running out is the error of the allocation that hit it. */
 static int huge_rank(struct ranks *r, int rank, void *arg) {
     (void)arg;
-    syp_config c = SYP_CONFIG_INIT;
-    c.rank = rank;
-    c.n_ranks = r->n;
-    c.local_mem_size = 39ull << 30;
-    c.meta_size = 0;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
+    syp_config c = ranks_config(r, rank, 39ull << 30, 0);
     CHECK_EQ(syp_init_config(&c), SYP_OK);
     CHECK(syp_symm_malloc(64) == NULL);
     CHECK_EQ(err_record()->code, SYP_EUNSUPPORTED);
@@ -259,13 +247,7 @@ static void larger_than_the_machine(void) {
 /* Every rank has a pool of its own size: an address at a peer is one inside the peer's pool, or an error that names its size. */
 static int sized_rank(struct ranks *r, int rank, void *arg) {
     (void)arg;
-    syp_config c = SYP_CONFIG_INIT;
-    c.rank = rank;
-    c.n_ranks = r->n;
-    c.local_mem_size = rank == 0 ? 8 << 20 : 32 << 20;
-    c.meta_size = 1 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
+    syp_config c = ranks_config(r, rank, rank == 0 ? 8 << 20 : 32 << 20, 1 << 20);
     CHECK_EQ(syp_init_config(&c), SYP_OK);
     char *low = syp_malloc(1 << 20), *high = rank == 0 ? NULL : syp_malloc(20 << 20);
     CHECK(low && (rank == 0 || high));

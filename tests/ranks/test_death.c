@@ -74,14 +74,8 @@ static int rank_main(struct ranks *r, int rank, void *arg) {
     const struct plan *p = arg;
     struct told *t = r->shared;
     struct world *w = calloc(1, sizeof *w);
-    syp_config c = SYP_CONFIG_INIT;
     w->process = 1;
-    c.rank = rank;
-    c.n_ranks = r->n;
-    c.local_mem_size = 16 << 20;
-    c.meta_size = 1 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
+    syp_config c = ranks_config(r, rank, 16 << 20, 1 << 20);
     if (rank == VICTIM && p->point) strike_at(p->point, p->after, p->signal, &t->killed_at);
     int rc = world_attach(w, &c);
     if (rc != SYP_OK) return p->what == 4 ? report(t, rank, rc) : 1;

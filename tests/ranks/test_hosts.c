@@ -24,13 +24,7 @@ static int attach(struct ranks *r, int rank, const struct cast *c) {
     char host[8];
     snprintf(host, sizeof host, "host%d", host_of(c, rank, r->n));
     setenv("SYMPOOL_HOST_ID", host, 1);
-    syp_config k = SYP_CONFIG_INIT;
-    k.rank = rank;
-    k.n_ranks = r->n;
-    k.local_mem_size = 8 << 20;
-    k.meta_size = 1 << 20;
-    k.addr = r->addr;
-    k.listen_fd = rank == 0 ? r->listen_fd : -1;
+    syp_config k = ranks_config(r, rank, 8 << 20, 1 << 20);
     int rc = syp_init_config(&k);
     if (rc != SYP_OK) fprintf(stderr, "rank %d: %s\n", rank, syp_error_text());
     return rc;

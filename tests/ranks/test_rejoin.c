@@ -39,15 +39,10 @@ static void settings(void) {
 }
 
 static int attach(struct ranks *r, struct world *w, int rank, int n, uint64_t size) {
-    syp_config c = SYP_CONFIG_INIT;
     settings();
     w->process = 1;
-    c.rank = rank;
+    syp_config c = ranks_config(r, rank, size ? size : 16 << 20, 4 << 20);
     c.n_ranks = n;
-    c.local_mem_size = size ? size : 16 << 20;
-    c.meta_size = 4 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
     c.timeout_ns = 20 * (int64_t)NS_PER_S;
     c.join_timeout_ns = 20 * (int64_t)NS_PER_S;
     return world_attach(w, &c);

@@ -210,13 +210,7 @@ static int limited_rank(struct ranks *r, int rank, void *arg) {
     (void)arg;
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
     if (getuid() == 0) CHECK_EQ(setresuid(65534, 65534, 65534), 0);
-    syp_config c = SYP_CONFIG_INIT;
-    c.rank = rank;
-    c.n_ranks = r->n;
-    c.local_mem_size = 1 << 20;
-    c.meta_size = 1 << 18;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
+    syp_config c = ranks_config(r, rank, 1 << 20, 1 << 18);
     if (!CHECK(syp_init_config(&c) == SYP_OK)) {
         fprintf(stderr, "rank %d: %s\n", rank, syp_error_text());
         return 1;

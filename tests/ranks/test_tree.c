@@ -256,14 +256,8 @@ static int rank_main(struct ranks *r, int rank, void *arg) {
     const struct plan *p = arg;
     struct told *t = r->shared;
     struct world *w = calloc(1, sizeof *w);
-    syp_config c = SYP_CONFIG_INIT;
     w->process = 1;
-    c.rank = rank;
-    c.n_ranks = r->n;
-    c.local_mem_size = 4 << 20;
-    c.meta_size = 1 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
+    syp_config c = ranks_config(r, rank, 4 << 20, 1 << 20);
     if (world_attach(w, &c) != SYP_OK) return 1;
     if (coll_barrier(&w->coll.comm[0], 0) != SYP_OK) return 2;
     if (rank == p->victim && p->point) strike_at(p->point, p->after, p->signal, &t->struck_at);

@@ -137,6 +137,17 @@ static void report_child(const struct ranks *r, int rank) {
         fprintf(stderr, "rank %d of %d: exit status %d\n", rank, r->n, WEXITSTATUS(s));
 }
 
+syp_config ranks_config(const struct ranks *r, int rank, uint64_t local_mem_size, uint64_t meta_size) {
+    syp_config c = SYP_CONFIG_INIT;
+    c.rank = rank;
+    c.n_ranks = r->n;
+    c.local_mem_size = local_mem_size;
+    c.meta_size = meta_size;
+    c.addr = r->addr;
+    c.listen_fd = rank == 0 ? r->listen_fd : -1;
+    return c;
+}
+
 int ranks_wait(struct ranks *r, int seconds, int victim) {
     uint64_t end = milliseconds() + (uint64_t)seconds * 1000u;
     int left = 0, bad = 0;

@@ -8,6 +8,8 @@
 #ifndef TESTS_RANKS_H
 #define TESTS_RANKS_H
 
+#include "allocator/sympool.h"
+
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -27,6 +29,8 @@ struct ranks {
 int ranks_start(struct ranks *r, int n, size_t shared_len, int (*fn)(struct ranks *r, int rank, void *arg), void *arg);
 /* A new process for a rank that has ended; its fn gets the rank as the first one did.  0 = started. */
 int ranks_replace(struct ranks *r, int rank, int (*fn)(struct ranks *r, int rank, void *arg), void *arg);
+/* What such a rank asks for to meet the others at r->addr. */
+syp_config ranks_config(const struct ranks *r, int rank, uint64_t local_mem_size, uint64_t meta_size);
 /* Wait for all, at most `seconds`; returns the number of children that did not exit with 0 (killed on purpose: not
  * counted when `victim` is that rank). */
 int ranks_wait(struct ranks *r, int seconds, int victim);

@@ -43,7 +43,7 @@ static void combine(const struct request *r, void *result) {
     const char *src[MAX_WORLD];
     char *dst = result;
     for (int m = 0; m < r->c->n; m++)
-        src[m] = (const char *)request_mail(r, m);
+        src[m] = m == r->c->me ? r->send : (const char *)request_mail(r, m);
     reduce_push(&dst, 1, src, r->c->n, r->count, r->dtype, r->op);
 }
 
@@ -186,7 +186,7 @@ void setup_reduce(struct request *r, const struct call *call) {
     if (!r->error) r->error = judge(r, call);
     r->send_len = r->total;
     r->recv_len = gets_result(r, r->c->me) ? r->total : 0;
-    r->mailed = r->total && r->total <= r->c->coll->mail_max;
+    r->mailed = r->total && r->total <= r->c->mail_max;
     enum coll_algorithm how = choose(r);
     r->moves = how == COLL_PULL ? &pull_moves : &push_moves;
     r->pushed = how == COLL_PUSH;

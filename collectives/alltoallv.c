@@ -25,8 +25,9 @@ struct told {
     struct mail_buffers at; /* first: rounds_go */
     uint64_t balance, longest, in_mail;
 };
-#define MEMBERS_PLACED ((int)((MAIL_DATA - sizeof(struct told)) / sizeof(uint64_t)))
+#define MEMBERS_PLACED 240
 #define MEMBERS_LISTED (MEMBERS_PLACED / 3)
+_Static_assert(sizeof(struct told) + MEMBERS_PLACED * sizeof(uint64_t) <= MAIL_DATA, "lists in the mail");
 
 /* Lists in the mail: offsets, lengths sent, lengths expected. */
 static int lists_told(int n) {

@@ -23,10 +23,12 @@
 #include "pool/symm.h"
 
 #define COMM_SLOTS 128
-#define MAIL_BYTES 2048
+#define MAIL_BYTES 4224
 #define MAIL_HEAD 24 /* so that 40 bytes of data share its cache line */
 #define MAIL_TAIL 40
-#define MAIL_DATA (MAIL_BYTES - MAIL_HEAD - MAIL_TAIL) /* bytes that travel with the first phase */
+#define MAIL_DATA (MAIL_BYTES - MAIL_HEAD - MAIL_TAIL) /* bytes that travel with the first phase: 4 KiB take less time so than in two phases without a copy */
+#define MAIL_READERS 4                                 /* so many members reduce as much as a mail holds; more of them, each of which reads all mails, this: */
+#define MAIL_REDUCED 2048
 
 /* The members ask for the same if and only if these words are equal (but for 1 in 2^64, of symmetric calls that differ). */
 struct mail_call {
@@ -87,7 +89,7 @@ struct comm_slot {
 
 /* In a group of more than TREE_ABOVE members: what member 0 has combined of all mails.  Ordered by its tree_mark.all. */
 struct tree_result {
-    _Alignas(CACHE_LINE) uint8_t data[2][MAIL_DATA];
+    _Alignas(CACHE_LINE) uint8_t data[2][MAIL_REDUCED];
 };
 
 /*

@@ -78,10 +78,12 @@ struct comm {
     uint64_t id;               /* slot | start phase << 8: never the same twice among ranks that could meet */
     uint64_t phase;            /* ours, as published */
     uint64_t sequence;         /* operations begun */
+    struct mail_call call;     /* what our mail of the last of them says.  Read here: whoever reads its own mail must take the lines back from the others */
     uint64_t began;            /* when the running one did, if its time is taken for the statistics */
     uint64_t token;            /* what mail_call.token is made from */
     uint64_t halves;           /* rounds finished: the next one uses the other half of the staging area */
     uint64_t agreements;       /* agreements reached (agree.c) */
+    uint64_t mail_max;         /* largest reduction that travels in the mails */
     int unreachable;           /* 1 + first member on another host; 0 = all are reached */
     int wants_slot;            /* its members are about to make a group of it; under coll.lock */
     uint64_t symm_agreed;      /* symmetric calls known to be equal on all members */
@@ -113,7 +115,6 @@ struct coll {
     /* Part of this struct, and not cleared by coll_close, so that a late caller finds a busy group, not freed memory. */
     struct comm comm[COMM_SLOTS];
     struct crew crew;
-    uint64_t mail_max;         /* largest reduction that travels in the mails */
     uint8_t result_ready[COMM_SLOTS];  /* 1 once struct tree_result of the slot has memory */
     uint8_t staging_ready[COMM_SLOTS]; /* 1 once the group's staging area has memory; used by the one thread inside the group */
     /* Between two ranks (pairs.h). */

@@ -92,6 +92,7 @@ int comm_fill(struct coll *k, int slot, uint64_t start, const int *ranks, int n)
     }
     free_members(c);
     c->coll = k;
+    c->mail_max = k->conf.algorithm == COLL_PUSH || k->conf.algorithm == COLL_PULL ? 0 : n <= MAIL_READERS ? MAIL_DATA : MAIL_REDUCED;
     if (c->slot != slot) c->slot = slot; /* written once: late callers read it, too */
     c->n = n;
     c->member = member;
@@ -166,7 +167,6 @@ int coll_open(struct coll *c, struct peers *p, struct symm *s, struct heap *h, c
     c->symm = s;
     c->heap = h;
     c->conf = *conf;
-    c->mail_max = conf->algorithm == COLL_AUTO || conf->algorithm == COLL_ONE_SHOT ? MAIL_DATA : 0;
     coll_look_at_fences(c);
     crew_open(&c->crew, helpers_of(c));
     memset(c->staging_ready, 0, sizeof c->staging_ready);

@@ -23,8 +23,9 @@ static inline struct mail *post_address(struct comm *c, uint64_t what, uint64_t 
     mail->sequence = c->sequence;
     mail->total = total;
     mail->count = count;
-    mail->call.what = what;
-    mail->call.token = symm_glance(c->coll->symm, &mail->symm_calls) ^ (c->token + c->sequence) ^ mail_token(count);
+    c->call.what = what;
+    c->call.token = symm_glance(c->coll->symm, &mail->symm_calls) ^ (c->token + c->sequence) ^ mail_token(count);
+    mail->call = c->call;
     return mail;
 }
 

@@ -59,6 +59,6 @@ void setup_reduce_scatter(struct request *r, const struct call *call) {
     r->parts = (uint64_t)r->c->n;
     r->sources = r->readers = EVERYBODY;
     if (!r->error) r->error = judge(r, call);
-    r->mailed = r->total && r->total <= r->c->coll->mail_max;
+    r->mailed = r->total && r->total <= r->c->mail_max;
     r->send_len = r->c->n > 1 ? r->total : 0;
 }

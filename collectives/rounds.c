@@ -67,7 +67,10 @@ void rounds_begin(struct request *r) {
 static void plan(struct request *r) {
     struct comm *c = r->c;
     for (int m = 0; m < c->n; m++) {
-        memcpy(&c->member[m].at, request_mail(r, m), sizeof c->member[m].at);
+        if (m == c->me)
+            c->member[m].at = r->at;
+        else
+            memcpy(&c->member[m].at, request_mail(r, m), sizeof c->member[m].at);
         if (c->member[m].at.send == AT_STAGED || c->member[m].at.recv == AT_STAGED) r->staged_any = 1;
     }
     if (!r->staged_any) r->chunk = r->units;

@@ -110,7 +110,7 @@ static int has_given_up(const struct comm *c, int member) {
 }
 
 static int calls_as_we(const struct comm *c, int member) {
-    return !mail_calls_differ(&comm_mail_of(c, member)->call, &comm_mail(c)->call);
+    return !mail_calls_differ(&comm_mail_of(c, member)->call, &c->call);
 }
 
 /* Each member on these seats is still with us and asks for the same as we.  If one is not, nothing more of them is read here. */

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define STAGING "8K"
+#define STAGING "16K"
 
 enum { N_KINDS = CASE_KINDS - 1 }; /* broadcast: test_coll */
 
@@ -43,7 +43,7 @@ static int one(struct world *w, struct comm *c, int kind, size_t bytes, uint64_t
 
 /* Around the switches: a message in the mail (of a part, or of all), a chunk, three chunks and a tail. */
 static int sizes_of(size_t n, size_t half, size_t *list) {
-    size_t around_these[] = {64, MAIL_DATA / n, MAIL_DATA, half / n / 64 * 64, half}, k = 0;
+    size_t around_these[] = {64, MAIL_DATA / n, MAIL_REDUCED, MAIL_DATA, half / n / 64 * 64, half}, k = 0;
     list[k++] = 0;
     list[k++] = 1;
     for (size_t i = 0; i < sizeof around_these / sizeof around_these[0]; i++)

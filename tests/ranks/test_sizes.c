@@ -23,9 +23,9 @@
 #define MIB ((size_t)1 << 20)
 
 /* Small steps, so that few bytes make many rounds.  The one-shot limit is above what travels in a mail. */
-#define STAGING "8K"
-#define CHUNK 2048u
-#define ONE_SHOT 3000u
+#define STAGING "16K"
+#define CHUNK 6144u
+#define ONE_SHOT 5000u
 
 static struct comm *world_comm(struct world *w) {
     return &w->coll.comm[0];
@@ -174,7 +174,7 @@ static int mixtures(struct world *w, void *arg) {
     int kinds = w->coll.conf.algorithm == COLL_AUTO ? CASE_KINDS : 2; /* all-reduce and reduce have a choice */
     uint64_t most = mixtures_of(c->n), step = c->n < 4 ? 1 : check_count(7, 1), times = check_count(1, c->n < 4 ? (uint64_t)n_sizes : 4);
     NEED(w, w->coll.conf.chunk == CHUNK && w->coll.conf.one_shot == ONE_SHOT);
-    if (rooms_make(w, &rooms, 48 << 10)) return 1;
+    if (rooms_make(w, &rooms, (size_t)c->n * (3 * CHUNK + 17) + 4096)) return 1;
     for (int k = 0; k < kinds; k++) {
         for (int i = 0; i < n_sizes; i++)
             if (one(&rooms, case_kinds[k], list[i], &seed, check_random(&seed) % most)) return 1;

@@ -50,7 +50,7 @@ static int one_broadcast(struct world *w, struct comm *c, unsigned char *x, size
 }
 
 static int exact_in(struct world *w, struct comm *c, int turns) {
-    static const size_t counts[] = {1, 2, 17, 256, MAIL_DATA / 4, MAIL_DATA / 4 + 1, 700, 5000};
+    static const size_t counts[] = {1, 2, 17, 256, MAIL_REDUCED / 4, MAIL_REDUCED / 4 + 1, MAIL_DATA / 4 + 1, 5000};
     float *in = world_alloc(w, 5000 * 4), *out = malloc(5000 * 4);
     NEED(w, in && out && c->parts > 0);
     for (int i = 0; i < turns; i++) {

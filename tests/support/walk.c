@@ -326,7 +326,7 @@ static int leave(struct walker *k, struct party *g) {
 /* ----------------------------------------------------------------------------------------------- the walk */
 
 static size_t size(const struct walk *p, uint64_t x) {
-    static const size_t special[] = {0, 1, 8, 63, 64, 65, 1983, 1984, 1985, 4095, 4096, 4097};
+    static const size_t special[] = {0, 1, 8, 63, 64, 65, MAIL_DATA - 1, MAIL_DATA, MAIL_DATA + 1, 4095, 4096, 4097};
     uint64_t y = x >> 8;
     switch (x & 63) {
     case 0: return y % (p->largest + 1);

@@ -228,7 +228,7 @@ static int cycle(struct life *l) {
 static int attach(struct ranks *r, struct life *l, int rank) {
     l->t = r->shared;
     l->p = &l->t->plan;
-    l->w = calloc(1, sizeof *l->w);
+    l->w = world_new();
     l->w->process = 1;
     l->w->who.rank = rank;
     syp_config c = ranks_config(r, rank, 32 << 20, 1 << 20);

@@ -305,7 +305,7 @@ static int go_on(struct life *l) {
 }
 
 static int rank_main(struct ranks *r, int rank, void *arg) {
-    struct life l = {.p = arg, .t = r->shared, .w = calloc(1, sizeof *l.w)};
+    struct life l = {.p = arg, .t = r->shared, .w = world_new()};
     l.deadline = l.p->signal == SIGSTOP ? STOP_DEADLINE : 0;
     if (rank == l.p->victim) strike_at(l.p->point, l.p->after, l.p->signal, &l.t->struck_at);
     int rc = live(r, &l, rank);
@@ -316,7 +316,7 @@ static int rank_main(struct ranks *r, int rank, void *arg) {
 }
 
 static int fifth_main(struct ranks *r, int rank, void *arg) {
-    struct life l = {.p = arg, .t = r->shared, .w = calloc(1, sizeof *l.w)};
+    struct life l = {.p = arg, .t = r->shared, .w = world_new()};
     int rc = attach(r, &l, rank, N + 1);
     if (rc == SYP_OK) rc = coll_barrier(&l.w->coll.comm[WORLD_SLOT], 0);
     if (rc == SYP_OK) rc = world_detach(l.w);

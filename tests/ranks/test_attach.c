@@ -29,7 +29,7 @@ static int attach_one(struct world *w) {
 
 /* Each failable call of an attach of one rank fails once: an error that names the step, or a fallback that works; nothing is left. */
 static void every_call_fails_once(void) {
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = world_new();
     int errors = 0, fallbacks = 0;
     CHECK_EQ(attach_one(w), SYP_OK); /* what is made once per process exists now */
     CHECK_EQ(world_detach(w), SYP_OK);

@@ -73,7 +73,7 @@ static int work(struct world *w, const struct plan *p, struct told *t) {
 static int rank_main(struct ranks *r, int rank, void *arg) {
     const struct plan *p = arg;
     struct told *t = r->shared;
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = world_new();
     w->process = 1;
     syp_config c = ranks_config(r, rank, 16 << 20, 1 << 20);
     if (rank == VICTIM && p->point) strike_at(p->point, p->after, p->signal, &t->killed_at);

@@ -55,7 +55,7 @@ static int use_world(struct world *w) {
 static void *rank_main(void *arg, int rank) {
     struct run *r = arg;
     struct rank_result *res = &r->rank[rank];
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = world_new();
     syp_config c = SYP_CONFIG_INIT;
     c.rank = rank;
     c.n_ranks = 2;

@@ -93,7 +93,7 @@ struct machine {
 static int placed_rank(struct ranks *r, int rank, void *arg) {
     const struct machine *m = arg;
     struct os_ops table = os_linux;
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = world_new();
     syp_config c = SYP_CONFIG_INIT;
     char text[1100];
     table.open_read = fake_open_read;

@@ -117,7 +117,7 @@ static void lose_connections(const char *point) {
 
 static int replacement(struct ranks *r, int rank, void *arg) {
     struct scene *s = r->shared;
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = world_new();
     (void)arg;
     keep_open = r->listen_fd;
     if (s->flaky) {
@@ -133,7 +133,7 @@ static int replacement(struct ranks *r, int rank, void *arg) {
 
 static int member(struct ranks *r, int rank, void *arg) {
     struct scene *s = r->shared;
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = world_new();
     static const int without_0[] = {1, 2, 3}, only_1_2[] = {1, 2};
     struct comm *c, *three = NULL, *two = NULL;
     (void)arg;
@@ -228,7 +228,7 @@ static void a_replacement_that_failed_may_try_again(void) {
 /* One more rank comes, fails half way in, and comes again later; meanwhile the others go on as they were. */
 static int late_newcomer(struct ranks *r, int rank, void *arg) {
     struct scene *s = r->shared;
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = world_new();
     (void)arg;
     keep_open = r->listen_fd;
     test_point_hook = lose_connections;
@@ -243,7 +243,7 @@ static int late_newcomer(struct ranks *r, int rank, void *arg) {
 
 static int grown_late(struct ranks *r, int rank, void *arg) {
     struct scene *s = r->shared;
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = world_new();
     (void)arg;
     NEED(w, attach(r, w, rank, N, 0) == SYP_OK);
     make_blocks(w);

@@ -20,8 +20,14 @@ struct job {
     char name[32];
 };
 
+struct world *world_new(void) {
+    struct world *w = aligned_alloc(_Alignof(struct world), sizeof *w);
+    if (!w) abort();
+    return memset(w, 0, sizeof *w);
+}
+
 static int run_rank(const struct job *job, int rank, int n, const char *addr, int listen_fd, int process) {
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = world_new();
     syp_config c = SYP_CONFIG_INIT;
     w->process = process;
     w->backend = job->setup.backend;

@@ -29,6 +29,9 @@ struct world_setup {
     const struct backend_ops *backend;  /* NULL = host memory */
 };
 
+/* A struct world, zero, for free(). */
+struct world *world_new(void);
+
 /* fn runs in every rank with an attached world, which is detached afterwards (a failure of either counts).  Returns the number of
  * ranks that failed or were killed without being the victim (-1 = none is meant to die). */
 int worlds_as_threads(int n, const struct world_setup *setup, int (*fn)(struct world *w, void *arg), void *arg);

@@ -226,7 +226,7 @@ static int up_segments(struct world *w) {
     struct board *board = peers_own_body(&w->peers);
     rc = symm_init(&w->pool->symm, &w->pool->region, board->ring);
     if (rc != SYP_OK) peers_close_segments(&w->peers);
-    w->pool->symm.purge = w->pool->heap.purge;
+    purge_init(&w->pool->symm.purge, w->pool->heap.purge.after); /* the rest of the heap's changes already: a late caller of the pool before may use it */
     return rc;
 }
 

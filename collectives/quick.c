@@ -21,9 +21,10 @@
 struct parcel {
     uint64_t what;
     size_t total;     /* bytes of the operation */
+    size_t part;      /* of a member's part of it */
     const void *data; /* ours, */
     size_t len;       /* so many bytes */
-    int from;         /* whose data we take; -1 = everybody's, of len bytes each */
+    size_t next;      /* and so many next time, should this member then be the one who gives */
 };
 
 /* memcpy without the way to it. */
@@ -40,55 +41,64 @@ static inline void copy_small(void *dst, const void *src, size_t len) {
     }
 }
 
-static int apart(const void *a, const void *b, size_t len) {
-    return (uintptr_t)a + len <= (uintptr_t)b || (uintptr_t)b + len <= (uintptr_t)a;
+/* The buffers are there, and lie apart, or in place as documented: the smaller one begins at byte in_place of the larger one; SIZE_MAX = never. */
+static inline int buffers_usable(const struct call *call, size_t sent, size_t received, size_t in_place) {
+    uintptr_t s = (uintptr_t)call->send, d = (uintptr_t)call->recv;
+    if ((sent && !s) || (received && !d)) return 0;
+    if (!sent || !received || s + sent <= d || d + received <= s) return 1;
+    return in_place != SIZE_MAX && (sent <= received ? s == d + in_place : d == s + in_place);
 }
 
-static inline int reduction_of(const struct comm *c, const struct call *call, struct parcel *p) {
-    if (call->count > MAIL_DATA || !reduce_size(call->dtype) || !reduce_op_known(call->op)) return 0;
-    p->len = p->total = call->count * reduce_size(call->dtype);
-    if (p->len > c->mail_max || !call->send || !call->recv) return 0;
-    if (call->send != call->recv && !apart(call->send, call->recv, p->len)) return 0;
-    p->what = mail_what(OP_ALLREDUCE, call->dtype, call->op, SYP_OK, -1);
+/* 1 = small, and nothing to refuse.  kind is a constant wherever this is expanded, and most of it is gone. */
+static inline __attribute__((always_inline)) int parcel_of_kind(const struct comm *c, const struct call *call, int kind, struct parcel *p) {
+    int reduces = kind == OP_ALLREDUCE || kind == OP_REDUCE || kind == OP_REDUCE_SCATTER, whole = kind == OP_ALLREDUCE || kind == OP_REDUCE;
+    int rooted = kind == OP_REDUCE || kind == OP_GATHER || kind == OP_SCATTER, is_root = call->root == c->me;
+    size_t size = reduces ? reduce_size(call->dtype) : 1;
+    if (!call->count || call->count > MAIL_DATA || !size || (reduces && !reduce_op_known(call->op))) return 0;
+    if (rooted && (call->root < 0 || call->root >= c->n)) return 0;
+    size_t part = call->count * size, all = part * (size_t)c->n, sent = part, received = part, in_place = whole ? 0 : (size_t)c->me * part;
+    if (kind == OP_REDUCE_SCATTER || kind == OP_ALLTOALL) sent = all;
+    if (kind == OP_ALLGATHER || kind == OP_ALLTOALL) received = all;
+    if (kind == OP_ALLTOALL) in_place = SIZE_MAX;
+    if (kind == OP_SCATTER) sent = is_root ? all : 0;
+    if (kind == OP_GATHER) received = is_root ? all : 0;
+    if (kind == OP_REDUCE) received = is_root ? part : 0;
+    size_t given = whole || kind == OP_ALLGATHER || kind == OP_GATHER ? part : all;
+    if (given > (reduces ? c->mail_max : MAIL_DATA) || !buffers_usable(call, sent, received, in_place)) return 0;
+    p->what = mail_what(kind, reduces ? call->dtype : 0, reduces ? call->op : 0, SYP_OK, rooted ? call->root : -1);
+    p->total = whole ? part : all;
+    p->part = part;
     p->data = call->send;
-    p->from = -1;
-    return 1;
-}
-
-static inline int part_of_all(const struct comm *c, const struct call *call, struct parcel *p) {
-    if (!call->count || call->count > MAIL_DATA || !call->send || !call->recv) return 0;
-    p->len = call->count;
-    p->total = p->len * (size_t)c->n;
-    const char *own = (const char *)call->recv + (size_t)c->me * p->len;
-    if (call->send != own && ((uintptr_t)call->send + p->len > (uintptr_t)call->recv && (uintptr_t)call->recv + p->total > (uintptr_t)call->send)) return 0;
-    p->what = mail_what(OP_ALLGATHER, 0, 0, SYP_OK, -1);
-    p->data = call->send;
-    p->from = -1;
+    p->len = kind == OP_GATHER && is_root ? 0 : sent;
+    p->next = given;
     return 1;
 }
 
 static inline int word_of_root(const struct comm *c, const struct call *call, struct parcel *p) {
     if (call->root < 0 || call->root >= c->n || call->count > MAIL_DATA || !call->recv) return 0;
-    p->total = call->count;
+    p->total = p->part = p->next = call->count;
     p->len = call->root == c->me ? call->count : 0;
     p->what = mail_what(OP_BROADCAST, 0, 0, SYP_OK, call->root);
     p->data = call->recv;
-    p->from = call->root;
     return 1;
 }
 
-/* 1 = small, and nothing to refuse. */
 static inline int parcel_of(const struct comm *c, const struct call *call, struct parcel *p) {
     switch (call->kind) {
     case OP_BARRIER:
         *p = (struct parcel){.what = mail_what(OP_BARRIER, 0, 0, SYP_OK, -1)};
         return 1;
-    case OP_ALLREDUCE:
-        return reduction_of(c, call, p);
-    case OP_ALLGATHER:
-        return part_of_all(c, call, p);
     case OP_BROADCAST:
         return word_of_root(c, call, p);
+#define KIND(k) case k: return parcel_of_kind(c, call, k, p)
+    KIND(OP_ALLREDUCE);
+    KIND(OP_ALLGATHER);
+    KIND(OP_REDUCE);
+    KIND(OP_REDUCE_SCATTER);
+    KIND(OP_GATHER);
+    KIND(OP_SCATTER);
+    KIND(OP_ALLTOALL);
+#undef KIND
     default:
         return 0;
     }
@@ -113,21 +123,33 @@ static inline int all_agree(struct comm *c) {
     return differs == 0;
 }
 
+/*
+ * Byte `at` of what a member gives.  Ours is read from where it came: the others have just taken the lines of our mail, and the whole operation would take up to
+ * twice as long.
+ */
+static inline const char *given_by(const struct comm *c, const struct call *call, int member, size_t at) {
+    return (member == c->me ? (const char *)call->send : (const char *)comm_mail_of(c, member)->data) + at;
+}
+
+static inline void copy_given(const struct comm *c, const struct call *call, int member, size_t at, char *to, size_t len) {
+    const char *from = given_by(c, call, member, at);
+    if (to != from) copy_small(to, from, len); /* the same: in place */
+}
+
 /* A mail may be read beyond its data: so the smallest sums are whole vectors. */
 #define SMALL 64
 
-/* Ours is read from where it came: the others have just taken the lines of our mail, and the whole operation would take up to twice as long. */
-static inline void reduce_mails(const struct comm *c, const struct call *call, size_t len) {
+/* Bytes at .. at + len - 1 of what all give. */
+static inline void reduce_given(const struct comm *c, const struct call *call, size_t at, size_t len) {
     const char *src[MAX_WORLD];
     char *dst = call->recv, small[SMALL], own[SMALL] = {0};
     for (int m = 0; m < c->n; m++)
-        src[m] = (const char *)comm_mail_of(c, m)->data;
+        src[m] = given_by(c, call, m, at);
     if (len >= SMALL) {
-        src[c->me] = call->send;
         reduce_push(&dst, 1, src, c->n, call->count, call->dtype, call->op);
         return;
     }
-    copy_small(own, call->send, len);
+    copy_small(own, src[c->me], len);
     src[c->me] = own;
     dst = small;
     reduce_push(&dst, 1, src, c->n, SMALL / reduce_size(call->dtype), call->dtype, call->op);
@@ -135,19 +157,31 @@ static inline void reduce_mails(const struct comm *c, const struct call *call, s
 }
 
 static inline void unpack(const struct comm *c, const struct call *call, const struct parcel *p) {
+    size_t part = p->part, own = (size_t)c->me * part;
+    char *recv = call->recv;
     switch (call->kind) {
     case OP_ALLREDUCE:
-        reduce_mails(c, call, p->len);
+        reduce_given(c, call, 0, part);
         break;
-    case OP_ALLGATHER:
-        for (int m = 0; m < c->n; m++) {
-            char *to = (char *)call->recv + (size_t)m * p->len;
-            const void *from = m == c->me ? call->send : comm_mail_of(c, m)->data;
-            if (to != from) copy_small(to, from, p->len);
-        }
+    case OP_REDUCE:
+        if (c->me == call->root) reduce_given(c, call, 0, part);
+        break;
+    case OP_REDUCE_SCATTER:
+        reduce_given(c, call, own, part);
+        break;
+    case OP_SCATTER:
+        copy_given(c, call, call->root, own, recv, part);
         break;
     case OP_BROADCAST:
-        if (c->me != call->root) copy_small(call->recv, comm_mail_of(c, call->root)->data, p->total);
+        if (c->me != call->root) copy_small(recv, comm_mail_of(c, call->root)->data, p->total);
+        break;
+    case OP_GATHER:
+        if (c->me != call->root) break;
+        /* fall through */
+    case OP_ALLGATHER:
+    case OP_ALLTOALL:
+        for (int m = 0; m < c->n; m++)
+            copy_given(c, call, m, call->kind == OP_ALLTOALL ? own : 0, recv + (size_t)m * part, part);
         break;
     }
 }
@@ -177,7 +211,7 @@ int quick_run(struct comm *c, const struct call *call, int *posted) {
     if (p.len) copy_small(mail->data, p.data, p.len);
     post_note(c, call->kind);
     comm_publish(c);
-    post_prepare_next(c, p.from < 0 ? p.len : p.total); /* the next root may be this rank */
+    post_prepare_next(c, p.next);
     *posted = 1;
     if (!all_agree(c)) return 0;
     c->symm_agreed = mail->symm_calls;

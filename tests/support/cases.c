@@ -98,7 +98,7 @@ static void input(const struct ask *a, int m, size_t at, size_t len, char *to) {
     case SYP_FLOAT64: FILL(double, v * 1.1);
     case SYP_INT8: FILL(int8_t, v & 0x3f);
     case SYP_INT32: FILL(int32_t, v);
-    case SYP_INT64: FILL(int64_t, (int64_t)v << 20);
+    case SYP_INT64: FILL(int64_t, (int64_t)v * (1 << 20));
     default:
         for (size_t i = 0; i < len; i++)
             to[i] = (char)(hash_of(a, m, at + i) >> 24);

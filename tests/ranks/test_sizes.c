@@ -254,12 +254,11 @@ static void around_1_mib(void) {
     around(MIB, 0);
 }
 
-/* From there on results are stored past the caches; of all parts of two, and of one. */
-static void around_the_switches_of_streaming(void) {
+/* Above it results are stored past the caches; of all parts of two, and of one. */
+static void around_the_switch_to_streaming(void) {
     int few = check_count(1, 0) == 1;
-    around(STREAM_FROM, few);
-    around(STREAM_STAGED_FROM, few);
-    if (!few) around(STREAM_FROM / 2, 0);
+    around(STREAM_ABOVE, few);
+    if (!few) around(STREAM_ABOVE / 2, 0);
 }
 
 static void around_32_mib(void) {
@@ -447,7 +446,7 @@ static void pool_buffers_need_no_staging(void) {
 int main(void) {
     return check_main("sizes", (struct check_test[]){{"all_mixtures_at_all_switches", all_mixtures_at_all_switches},
                                                      {"around_1_mib", around_1_mib},
-                                                     {"around_the_switches_of_streaming", around_the_switches_of_streaming},
+                                                     {"around_the_switch_to_streaming", around_the_switch_to_streaming},
                                                      {"around_32_mib", around_32_mib},
                                                      {"between_two_ranks", between_two_ranks},
                                                      {"pool_buffers_need_no_staging", pool_buffers_need_no_staging},

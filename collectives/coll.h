@@ -161,7 +161,7 @@ void comm_wake(const struct comm *c);
 /* What a member waits for in another's slot, of mail `which`; what comm_slot.asleep holds of who sleeps on it; and the word itself. */
 enum awaited { ON_STAMP, ON_UP, ON_ALL };
 static inline uint64_t asleep_on(int rank, enum awaited on, int which) { return ((uint64_t)rank + 1) << 3 | (uint64_t)on << 1 | (uint64_t)which; }
-static inline int asleep_rank(uint64_t asleep) { return (int)(asleep >> 3) - 1; }
+static inline int asleep_rank(uint64_t asleep) { return (int)((uint32_t)(asleep >> 3) - 1); } /* whatever a damaged word says */
 static inline const atom64 *slot_word(const struct comm_slot *slot, uint64_t on, int which) {
     return on == ON_UP ? &slot->tree[which].up : on == ON_ALL ? &slot->tree[which].all : &slot->mail[which].stamp;
 }

@@ -482,7 +482,8 @@ typedef enum syp_op { SYP_SUM = 1, SYP_MIN = 2, SYP_MAX = 3, SYP_PROD = 4, SYP_A
  *   result (all-gather, gather at the root) send is that part of recv; where the result is one member's part of the input (reduce-scatter, scatter
  *   at the root) recv is that part of send.  Every other overlap of send and recv is SYP_EINVAL.
  *   Lengths are bytes, counts are elements; all are 64 bits wide and equal on all members, unless said otherwise.
- *   Returns SYP_OK: the operation is complete on this rank, its buffers are the caller's again.
+ *   Returns SYP_OK: the operation is complete on this rank, its buffers are the caller's again.  The others may still be about to store their results: whoever
+ *   loads those through syp_peer_ptr or syp_get waits in a barrier first.
  *     SYP_EINVAL     an argument (named); the other members get SYP_EMISMATCH for this operation
  *     SYP_EMISMATCH  members called different operations or arguments: the text has who asked what
  *     SYP_EDIVERGED  see syp_symm_malloc_local

@@ -20,7 +20,7 @@ static struct asked asked_by(const struct request *r, int member) {
                           .dtype = (int)(what >> 8 & 0xff),
                           .op = (int)(what >> 16 & 0xff),
                           .error = -(int)(what >> 24 & 0xff),
-                          .root = (int)(what >> 32) - 1,
+                          .root = (int)((uint32_t)(what >> 32) - 1),
                           .count = mail->count,
                           .total = mail->total};
 }

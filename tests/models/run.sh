@@ -7,8 +7,8 @@ cd "$(dirname "$0")" || exit 1
 command -v spin >/dev/null || { echo "spin is not installed: sh tools/deps.sh"; exit 1; }
 here=$PWD
 work=$(mktemp -d) || exit 1
-opt=-O0 # compiling takes longest
-[ "${SYP_CHECK:-}" = long ] && opt=-O2
+opt=-O0 memory=1900 # compiling takes longest
+[ "${SYP_CHECK:-}" = long ] && opt=-O2 memory=7000 # 62 million states
 trap 'rm -rf "$work"' EXIT
 
 # search EXPECTED NAME MUTANT DEFINES...: of ./pan.
@@ -44,7 +44,7 @@ check() {
     printf 'byte mutant = 77;\n#include "%s"\n' "$here/$name.pml" >mutants.pml
     if spin -a -DMUTANT=mutant "$@" mutants.pml >spin.out 2>&1 && grep -q 'now.mutant = 77;' pan.c &&
         sed -i 's/now.mutant = 77;/now.mutant = atoi(getenv("MUTANT"));/' pan.c &&
-        ${CC:-gcc} $opt -w -DSAFETY -DMEMLIM=1900 -o pan pan.c >>spin.out 2>&1; then
+        ${CC:-gcc} $opt -w -DSAFETY -DMEMLIM=$memory -o pan pan.c >>spin.out 2>&1; then
         search holds "$name" 0 "$@"
         for m in $mutants; do search fails "$name" "$m" "$@"; done
     else

@@ -5,7 +5,7 @@
 #
 # Runs, one at a time since many are sensitive to timing, whatever is there of: tools/checks/*.sh, the programs test_*
 # of tests/{unit,ranks,fault} as built in $B, tests/{unit,ranks,fault,fuzz}/*.sh, the models and a few of the mutants.
-# long: full counts, all mutants, the binary interface, and the matrix of compilers and sanitizers.
+# long: full counts, all mutants and the binary interface: three hours on two processors.  The matrix of compilers and sanitizers takes as long: make check-matrix.
 # plain: the programs alone.  The sanitizer modes: the programs alone, without those of tests/fault; tsan only those
 # whose source has the line "/* tsan: yes */".  PART: only those whose name contains it.
 #
@@ -133,7 +133,6 @@ long)
     limit=10800
     wanted abi && run abi sh tests/abi.sh check
     wanted mutants && run mutants sh tests/mutants/run.sh all
-    wanted matrix && run matrix env -u SYP_CHECK sh tests/matrix.sh
     ;;
 plain)
     programs unit

@@ -247,6 +247,12 @@ int count_threads(void) {
     return count_entries("/proc/self/task");
 }
 
+int count_threads_until(int expected) {
+    for (int i = 0; i < 1000 && count_threads() != expected; i++)
+        usleep(1000);
+    return count_threads();
+}
+
 int count_mappings(void) {
     char buf[4096];
     int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), n = 0;

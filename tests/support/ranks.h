@@ -45,6 +45,8 @@ int ranks_as_threads(int n, int (*fn)(int rank, int n, void *arg), void *arg);
 int count_open_fds(void);
 int count_shm_entries(void);
 int count_threads(void);
+/* Once there are so many, or after a second: a thread that was joined stays in /proc for a moment. */
+int count_threads_until(int expected);
 int count_mappings(void);
 
 #endif

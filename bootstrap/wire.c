@@ -6,8 +6,8 @@
  * that is used as an index, a count or a size later is range-checked here.  Must not know: sockets, states of the join.
  */
 #include "bootstrap/wire.h"
-#include "bootstrap/cache_group.h"
 
+#include "bootstrap/cache_group.h"
 #include "pool/base/arena.h"
 #include "pool/base/status.h"
 

@@ -94,7 +94,7 @@ static int placed_rank(struct ranks *r, int rank, void *arg) {
     const struct machine *m = arg;
     struct os_ops table = os_linux;
     struct world *w = world_new();
-    syp_config c = SYP_CONFIG_INIT;
+    syp_config c = ranks_config(r, rank, POOL, 1 << 20);
     char text[1100];
     table.open_read = fake_open_read;
     table.bind_memory = fake_bind_memory;
@@ -113,12 +113,6 @@ static int placed_rank(struct ranks *r, int rank, void *arg) {
     conf_reset();
     syp_log_set(keep_line, NULL);
     w->process = 1;
-    c.rank = rank;
-    c.n_ranks = r->n;
-    c.local_mem_size = POOL;
-    c.meta_size = 1 << 20;
-    c.addr = r->addr;
-    c.listen_fd = rank == 0 ? r->listen_fd : -1;
     if (!CHECK(world_attach(w, &c) == SYP_OK)) fprintf(stderr, "rank %d: %s\n", rank, syp_error_text());
 
     /* the pool of this rank, and what it and its peers talk through; the one node of its processors, all nodes for a rank alone */

@@ -28,14 +28,12 @@
 #define LINE 6
 
 static int attach(const struct ranks *r, int rank, const char *job) {
-    syp_config c = SYP_CONFIG_INIT;
-    c.rank = rank;
-    c.n_ranks = r->n;
-    c.local_mem_size = 16 << 20;
-    c.meta_size = 1 << 20;
-    c.job = job;
-    c.addr = job ? NULL : r->addr;
-    c.listen_fd = rank == 0 && !job ? r->listen_fd : -1;
+    syp_config c = ranks_config(r, rank, 16 << 20, 1 << 20);
+    if (job) {
+        c.job = job;
+        c.addr = NULL;
+        c.listen_fd = -1;
+    }
     c.timeout_ns = 20 * (int64_t)NS_PER_S;
     MUST(syp_init_config(&c) == SYP_OK);
     return 0;
